@@ -1,0 +1,186 @@
+/* qlm.h: what the C library offers; it knows no Python.
+ *
+ * Arrays are C-contiguous float32 or integer codes.  A driver checks no argument that its caller can check (the
+ * Python binding does); sizes are trusted to describe the buffers.  Long drivers take a range [begin, end) of the
+ * work, so that a caller can do it in slices: the results of disjoint ranges are the same as those of one call.
+ *
+ * Granularity.  A struct qlm_layout sees an array as [outer][channels][inner]; without groups the element
+ * (o, c, i) uses parameter c.  With group > 0, outer is 1 and each of the `channels` rows of `inner` elements is cut
+ * into ceil(inner / group) groups, the last may be short; parameter c * groups + i / group.
+ *   per tensor   {1, 1, size, 0}        axis a   {prod(shape[:a]), shape[a], prod(shape[a+1:]), 0}
+ *   groups       {1, rows, row_length, group_size}
+ */
+#ifndef QLM_H
+#define QLM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+enum qlm_status { QLM_OK, QLM_NO_MEMORY, QLM_NONFINITE, QLM_UNSUPPORTED };
+
+/* Storage of codes in memory: one code an element (4-bit codes too). */
+enum qlm_code { QLM_S8, QLM_U8, QLM_S16, QLM_U16 };
+
+/* What a quantized type is: for int4: {QLM_S8, -8, 7, bits 4}. */
+struct qlm_type { enum qlm_code code; int bits; int32_t min, max; };
+
+struct qlm_layout { size_t outer, channels, inner, group; };
+size_t qlm_layout_params(const struct qlm_layout *layout);
+
+/* ---- cpu.c, dispatch.c --------------------------------------------------------------------------------------- */
+/* The tables compiled in, best last; NULL past the end. */
+const struct qlm_kernels *qlm_kernels_at(size_t index);
+int qlm_kernels_usable(const struct qlm_kernels *table);
+/* The best usable table, or the one called `isa`; NULL: unknown, or this CPU lacks it (usable tells which). */
+const struct qlm_kernels *qlm_kernels_named(const char *isa);
+const struct qlm_kernels *qlm_kernels_best(void);
+/* The table in use: set once at start, before anything is packed. */
+void qlm_kernels_use(const struct qlm_kernels *table);
+extern const struct qlm_kernels *qlm_kernels_in_use;
+
+/* ---- threads.c ----------------------------------------------------------------------------------------------- */
+/* task(context, index, worker) for each index < tasks, on at most `qlm_threads()` threads, the caller one of them
+ * (worker 0).  A call while the pool is busy, or from a worker, runs all on its own thread.  Sets the default
+ * rounding and denormal mode around each task and restores the caller's. */
+void qlm_parallel(size_t tasks, void (*task)(void *context, size_t index, unsigned worker), void *context);
+unsigned qlm_threads(void);
+void qlm_set_threads(unsigned n);
+/* Set by qlm_float_mode_enter at each entry of the library (MXCSR / FPCR), undone by _leave. */
+uint64_t qlm_float_mode_enter(void);
+void qlm_float_mode_leave(uint64_t saved);
+/* This thread's scratch block of at least `bytes`, 64-byte aligned, kept for the next call (contents lost); NULL: no
+ * memory.  One block a thread: a driver asks once for all that it needs. */
+void *qlm_scratch(size_t bytes);
+
+/* ---- qparams.c: numerics.md, "Parameters", in float64 --------------------------------------------------------- */
+struct qlm_qparams { float scale; int32_t zero; };
+struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric);
+/* symmetric codes stay within the restricted range: the bounds that quantize clamps to. */
+void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, int32_t *hi);
+/* Interval grid; scale, offset of [min, max]; returns QLM_UNSUPPORTED where a midpoint overflows.  constant: *scale 1,
+ * *offset the value, and all codes are 0. */
+enum qlm_status qlm_interval_params(float min, float max, const struct qlm_type *type, float *scale, float *offset,
+                                    int *constant);
+/* float32 -> float16 rounded up (towards +inf), as float32; inf past 65504. */
+float qlm_round_up_half(float scale);
+/* SmoothQuant: s[j] = act[j]^alpha / w[j]^(1 - alpha), both floored at 1e-5, by basic float64 operations only. */
+void qlm_smoothquant_scales(const float *act, const float *w, size_t n, double alpha, float *s);
+
+/* ---- arrays.c: element-wise drivers; [begin, end) are flat elements ------------------------------------------- */
+/* min, max: one per parameter, to be set to +inf, -inf before the first slice.  *bad: the first element that is not
+ * finite, SIZE_MAX if none (then min, max are those of the finite ones). */
+void qlm_range(const float *x, const struct qlm_layout *layout, size_t begin, size_t end, float *min, float *max,
+               size_t *bad);
+/* -0.0 -> +0.0; an empty or wholly non-finite span (min > max) -> 0, 0. */
+void qlm_range_finish(float *min, float *max, size_t params);
+/* scale and zero: one per parameter (zero may be NULL: 0).  Returns the first element that is not finite, or SIZE_MAX.
+ * codes: int8/uint8/int16/uint16 by type->code. */
+size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
+                    const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
+                    void *codes);
+size_t qlm_quantize_interval(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
+                             const struct qlm_type *type, const float *min, const float *scale, const uint8_t *constant,
+                             void *codes);
+/* zero and offset may be NULL. */
+void qlm_dequantize(const void *codes, enum qlm_code code, const struct qlm_layout *layout, size_t begin, size_t end,
+                    const float *scale, const int32_t *zero, const float *offset, float *out);
+/* NaN -> 0, infinities -> the given finite ends (one per parameter), for nonfinite="saturate". out may be x. */
+void qlm_replace_nonfinite(const float *x, const struct qlm_layout *layout, size_t begin, size_t end, const float *min,
+                           const float *max, float *out);
+/* grad_scale: one float64 per parameter, to be zeroed first; sums of batches of 4096 elements of a run (float32 by
+ * lanes) are added to it in ascending order. */
+void qlm_fake_quantize_backward(const float *grad, const float *x, const struct qlm_layout *layout,
+                                const struct qlm_type *type, const float *scale, const int32_t *zero, float *grad_x,
+                                double *grad_scale);
+
+/* ---- pack.c --------------------------------------------------------------------------------------------------- */
+enum qlm_packed_kind { QLM_PACKED_F32, QLM_PACKED_8, QLM_PACKED_16 };
+
+/* A weight [n][k] in panels of nr outputs, for one table of kernels.  The k axis is cut into `groups` spans of `group`
+ * elements (one span of k without groups; the last may be short); each span starts on a multiple of k_step.
+ * Parameters are [groups][n_padded].  b' = code - shift, zero' = zero - shift. */
+struct qlm_packed {
+    const struct qlm_kernels *kernels;
+    enum qlm_packed_kind kind;
+    struct qlm_type type;   /* of the codes */
+    size_t n, n_padded, k, k_padded, group, groups;
+    int32_t shift;
+    void *panels;           /* 64-byte aligned: n_padded / nr panels of k_padded * nr elements */
+    float *scale;
+    int32_t *zero;          /* zero', NULL where all are 0 */
+    float *offset;          /* NULL unless the weight has float offsets */
+    int64_t *sums64;        /* sum of b' over the group */
+    int32_t *sums;          /* its low 32 bits */
+    float *chain;           /* C of numerics.md: [n_padded], fma chain over groups of scale * sum (b' - zero') */
+    size_t nbytes;
+    void *block;            /* the one allocation behind all of these */
+};
+/* weight: float32 [n][k] for QLM_PACKED_F32 (parameters NULL), codes otherwise.  scale [n][groups] row-major, or one
+ * value where per_tensor; zero, offset alike or NULL.  group 0: no groups. */
+enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
+                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset);
+void qlm_packed_free(struct qlm_packed *packed);
+
+/* ---- linear.c ------------------------------------------------------------------------------------------------- */
+enum qlm_input_kind {
+    QLM_INPUT_FLOAT,   /* weight-only: x stays float */
+    QLM_INPUT_DYNAMIC, /* rows (or groups of rows) of x are quantized to `type` */
+    QLM_INPUT_STATIC,  /* x / divisor[j] (or / scale), zero point zero[0] */
+    QLM_INPUT_CODES    /* codes, with a scale and zero point (or offset) per tensor, row or group */
+};
+struct qlm_linear_input {
+    enum qlm_input_kind kind;
+    const float *x;         /* [m][k] */
+    size_t m, k;
+    struct qlm_type type;
+    int symmetric;          /* dynamic */
+    int interval;           /* dynamic: grid="interval" */
+    size_t group;           /* dynamic, codes: activations' group, 0: one per row */
+    const void *codes;      /* QLM_INPUT_CODES: [m][k] */
+    const float *scale;     /* static: [1]; codes: [1] or [m][groups] */
+    const int32_t *zero;    /* like scale, may be NULL */
+    const float *offset;    /* codes: like scale, may be NULL */
+    const float *divisor;   /* static: [k] = fl(scale * input_scale[j]), or NULL */
+    int per_tensor;         /* codes: scale is [1] */
+};
+struct qlm_linear_output {
+    const struct qlm_packed *weight; /* [n][k] */
+    const float *bias;               /* [n] or NULL */
+    int activation;                  /* enum qlm_function */
+    const float *residual;           /* [m][n] or NULL */
+    float *out;                      /* [m][n] */
+};
+/* Rows [begin, end) of y = act(x W^T + bias) + residual for each of `count` outputs that share the input (quantized
+ * once).  QLM_NONFINITE: *bad is the flat index in x of the first value that is not finite, among these rows; out is then
+ * unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */
+enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
+                           size_t begin, size_t end, size_t *bad);
+/* Exact integer product of codes: c [m][n] = sum over k a b; int32 where `wide` is 0, else int64.  b is packed
+ * (kind 8 or 16, scale irrelevant) from [n][k]; shifts are corrected. */
+enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, size_t m, const struct qlm_packed *b,
+                                 int wide, size_t begin, size_t end, void *c);
+
+/* ---- model.c: the rest of a transformer ----------------------------------------------------------------------- */
+/* Tokens of several sequences lie behind one another; sequence s is rows starts[s] .. starts[s + 1]. */
+/* out [t][heads * dim] = softmax(q k^T * scale) v for each head, within each sequence; q, k, v have row stride ld.
+ * causal: a token sees itself and those before.  Sequences [begin, end). */
+enum qlm_status qlm_attention(const float *q, const float *k, const float *v, size_t ld, const size_t *starts,
+                              size_t begin, size_t end, size_t heads, size_t dim, float scale, int causal, float *out);
+/* out = layernorm(x [+ y]) row by row; y may be NULL. */
+void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,
+                   float eps, float *out);
+/* out[i] = row ids[i] of a table: float32, or codes with parameters per row (group 0) or per row and group. */
+struct qlm_table { const float *values; const void *codes; enum qlm_code code; size_t n; size_t group;
+                   const float *scale; const int32_t *zero; const float *offset; };
+void qlm_gather(const struct qlm_table *table, const int64_t *ids, size_t count, float *out);
+/* out[i] = a[i] + b[i] */
+void qlm_add(const float *a, const float *b, size_t n, float *out);
+/* One vector a sequence: "mean" (rows added in ascending order to +0, divided by their number), "cls" (its first), "max";
+ * normalize: divided by max(sqrt(sum of squares), 1e-12). */
+enum qlm_pooling { QLM_POOL_MEAN, QLM_POOL_CLS, QLM_POOL_MAX, QLM_POOL_LAST };
+void qlm_pool(const float *x, const size_t *starts, size_t sequences, size_t n, enum qlm_pooling how, int normalize,
+              float *out);
+
+#endif
