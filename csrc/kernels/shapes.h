@@ -1,0 +1,61 @@
+/* shapes.h: the tile of each table's matrix kernels: what dispatch.c puts into struct qlm_kernels and what the kernels
+ * are compiled for.
+ *
+ * LEFT and K_STEP say how the int8 product reads its left operand, NR is the width of every panel of the table, and
+ * MR_* are the rows that a call takes at most.  NR is one number for the int8, the int16 and the float panel, so
+ * tables that share kernels (avxvnni with avx2) share it.  MR_* are the most accumulators that still leave registers
+ * for the operands: x86 AVX2 has 16, AVX-512 and NEON have 32.
+ */
+#ifndef QLM_SHAPES_H
+#define QLM_SHAPES_H
+
+#include "kernels.h"
+
+#define QLM_SCALAR_LEFT QLM_LEFT_U8
+#define QLM_SCALAR_K_STEP 4
+#define QLM_SCALAR_NR 16
+#define QLM_SCALAR_MR_8 4
+#define QLM_SCALAR_MR_16 4
+#define QLM_SCALAR_MR_F32 4
+
+/* 6 x 16: 12 accumulators of 8, two registers of weights, one of activations, one for the product. */
+#define QLM_AVX2_LEFT QLM_LEFT_S16
+#define QLM_AVX2_K_STEP 2
+#define QLM_AVX2_NR 16
+#define QLM_AVX2_MR_8 6
+#define QLM_AVX2_MR_16 2
+#define QLM_AVX2_MR_F32 6
+
+/* The float and int16 kernels are avx2's. */
+#define QLM_AVXVNNI_LEFT QLM_LEFT_U8
+#define QLM_AVXVNNI_K_STEP 4
+#define QLM_AVXVNNI_NR QLM_AVX2_NR
+#define QLM_AVXVNNI_MR_8 6
+#define QLM_AVXVNNI_MR_16 QLM_AVX2_MR_16
+#define QLM_AVXVNNI_MR_F32 QLM_AVX2_MR_F32
+
+/* 12 x 32: 24 accumulators of 16, two registers of weights; activations are broadcast from memory. */
+#define QLM_AVX512_NR 32
+#define QLM_AVX512_MR_16 4
+#define QLM_AVX512_MR_F32 12
+
+#define QLM_AVX512VNNI_LEFT QLM_LEFT_U8
+#define QLM_AVX512VNNI_K_STEP 4
+#define QLM_AVX512VNNI_NR QLM_AVX512_NR
+#define QLM_AVX512VNNI_MR_8 12
+#define QLM_AVX512VNNI_MR_16 QLM_AVX512_MR_16
+#define QLM_AVX512VNNI_MR_F32 QLM_AVX512_MR_F32
+
+/* 6 x 16: 24 accumulators of 4, four registers of weights, four of activations. */
+#define QLM_NEON_NR 16
+#define QLM_NEON_MR_16 2
+#define QLM_NEON_MR_F32 6
+
+#define QLM_NEONDOT_LEFT QLM_LEFT_S8
+#define QLM_NEONDOT_K_STEP 4
+#define QLM_NEONDOT_NR QLM_NEON_NR
+#define QLM_NEONDOT_MR_8 6
+#define QLM_NEONDOT_MR_16 QLM_NEON_MR_16
+#define QLM_NEONDOT_MR_F32 QLM_NEON_MR_F32
+
+#endif
