@@ -24,9 +24,15 @@ enum qlm_status { QLM_OK, QLM_NO_MEMORY, QLM_NONFINITE, QLM_UNSUPPORTED };
 enum qlm_code { QLM_S8, QLM_U8, QLM_S16, QLM_U16 };
 
 /* What a quantized type is: for int4: {QLM_S8, -8, 7, bits 4}. */
-struct qlm_type { enum qlm_code code; int bits; int32_t min, max; };
+struct qlm_type {
+    enum qlm_code code;
+    int bits;
+    int32_t min, max;
+};
 
-struct qlm_layout { size_t outer, channels, inner, group; };
+struct qlm_layout {
+    size_t outer, channels, inner, group;
+};
 size_t qlm_layout_params(const struct qlm_layout *layout);
 
 /* ---- cpu.c, dispatch.c --------------------------------------------------------------------------------------- */
@@ -55,7 +61,10 @@ void qlm_float_mode_leave(uint64_t saved);
 void *qlm_scratch(size_t bytes);
 
 /* ---- qparams.c: numerics.md, "Parameters", in float64 --------------------------------------------------------- */
-struct qlm_qparams { float scale; int32_t zero; };
+struct qlm_qparams {
+    float scale;
+    int32_t zero;
+};
 struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric);
 /* symmetric codes stay within the restricted range: the bounds that quantize clamps to. */
 void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, int32_t *hi);
@@ -104,18 +113,18 @@ enum qlm_packed_kind { QLM_PACKED_F32, QLM_PACKED_8, QLM_PACKED_16 };
 struct qlm_packed {
     const struct qlm_kernels *kernels;
     enum qlm_packed_kind kind;
-    struct qlm_type type;   /* of the codes */
+    struct qlm_type type; /* of the codes */
     size_t n, n_padded, k, k_padded, group, groups;
     int32_t shift;
-    void *panels;           /* 64-byte aligned: n_padded / nr panels of k_padded * nr elements */
+    void *panels; /* 64-byte aligned: n_padded / nr panels of k_padded * nr elements */
     float *scale;
-    int32_t *zero;          /* zero', NULL where all are 0 */
-    float *offset;          /* NULL unless the weight has float offsets */
-    int64_t *sums64;        /* sum of b' over the group */
-    int32_t *sums;          /* its low 32 bits */
-    float *chain;           /* C of numerics.md: [n_padded], fma chain over groups of scale * sum (b' - zero') */
+    int32_t *zero;   /* zero', NULL where all are 0 */
+    float *offset;   /* NULL unless the weight has float offsets */
+    int64_t *sums64; /* sum of b' over the group */
+    int32_t *sums;   /* its low 32 bits */
+    float *chain;    /* C of numerics.md: [n_padded], fma chain over groups of scale * sum (b' - zero') */
     size_t nbytes;
-    void *block;            /* the one allocation behind all of these */
+    void *block; /* the one allocation behind all of these */
 };
 /* weight: float32 [n][k] for QLM_PACKED_F32 (parameters NULL), codes otherwise.  scale [n][groups] row-major, or one
  * value where per_tensor; zero, offset alike or NULL.  group 0: no groups. */
@@ -132,18 +141,18 @@ enum qlm_input_kind {
 };
 struct qlm_linear_input {
     enum qlm_input_kind kind;
-    const float *x;         /* [m][k] */
+    const float *x; /* [m][k] */
     size_t m, k;
     struct qlm_type type;
-    int symmetric;          /* dynamic */
-    int interval;           /* dynamic: grid="interval" */
-    size_t group;           /* dynamic, codes: activations' group, 0: one per row */
-    const void *codes;      /* QLM_INPUT_CODES: [m][k] */
-    const float *scale;     /* static: [1]; codes: [1] or [m][groups] */
-    const int32_t *zero;    /* like scale, may be NULL */
-    const float *offset;    /* codes: like scale, may be NULL */
-    const float *divisor;   /* static: [k] = fl(scale * input_scale[j]), or NULL */
-    int per_tensor;         /* codes: scale is [1] */
+    int symmetric;        /* dynamic */
+    int interval;         /* dynamic: grid="interval" */
+    size_t group;         /* dynamic, codes: activations' group, 0: one per row */
+    const void *codes;    /* QLM_INPUT_CODES: [m][k] */
+    const float *scale;   /* static: [1]; codes: [1] or [m][groups] */
+    const int32_t *zero;  /* like scale, may be NULL */
+    const float *offset;  /* codes: like scale, may be NULL */
+    const float *divisor; /* static: [k] = fl(scale * input_scale[j]), or NULL */
+    int per_tensor;       /* codes: scale is [1] */
 };
 struct qlm_linear_output {
     const struct qlm_packed *weight; /* [n][k] */
@@ -153,8 +162,8 @@ struct qlm_linear_output {
     float *out;                      /* [m][n] */
 };
 /* Rows [begin, end) of y = act(x W^T + bias) + residual for each of `count` outputs that share the input (quantized
- * once).  QLM_NONFINITE: *bad is the flat index in x of the first value that is not finite, among these rows; out is then
- * unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */
+ * once).  QLM_NONFINITE: *bad is the flat index in x of the first value that is not finite, among these rows; out is
+ * then unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */
 enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
                            size_t begin, size_t end, size_t *bad);
 /* Exact integer product of codes: c [m][n] = sum over k a b; int32 where `wide` is 0, else int64.  b is packed
@@ -172,13 +181,21 @@ enum qlm_status qlm_attention(const float *q, const float *k, const float *v, si
 void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,
                    float eps, float *out);
 /* out[i] = row ids[i] of a table: float32, or codes with parameters per row (group 0) or per row and group. */
-struct qlm_table { const float *values; const void *codes; enum qlm_code code; size_t n; size_t group;
-                   const float *scale; const int32_t *zero; const float *offset; };
+struct qlm_table {
+    const float *values;
+    const void *codes;
+    enum qlm_code code;
+    size_t n;
+    size_t group;
+    const float *scale;
+    const int32_t *zero;
+    const float *offset;
+};
 void qlm_gather(const struct qlm_table *table, const int64_t *ids, size_t count, float *out);
 /* out[i] = a[i] + b[i] */
 void qlm_add(const float *a, const float *b, size_t n, float *out);
-/* One vector a sequence: "mean" (rows added in ascending order to +0, divided by their number), "cls" (its first), "max";
- * normalize: divided by max(sqrt(sum of squares), 1e-12). */
+/* One vector a sequence: "mean" (rows added in ascending order to +0, divided by their number), "cls" (its first),
+ * "max"; normalize: divided by max(sqrt(sum of squares), 1e-12). */
 enum qlm_pooling { QLM_POOL_MEAN, QLM_POOL_CLS, QLM_POOL_MAX, QLM_POOL_LAST };
 void qlm_pool(const float *x, const size_t *starts, size_t sequences, size_t n, enum qlm_pooling how, int normalize,
               float *out);

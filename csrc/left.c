@@ -1,0 +1,306 @@
+/* left.c: rows of activations -> the left operand of the integer kernels.
+ *
+ * A row is quantized piece by piece: a piece is what shares one scale (the row, or a group of it).  Its codes land in
+ * spans, which are the packed weight's: each starts at a multiple of k_step, with zeros between.  Codes are shifted so
+ * that they fit the kernels' element type (kernels.h, qlm_left_type); the shift goes into the zero points, so that
+ * every correction is made once, in integers.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "common.h"
+#include "linear.h"
+
+/* ---- layout --------------------------------------------------------------------------------------------------- */
+
+static size_t element_size(const struct qlm_packed *layout) {
+    return layout->kind == QLM_PACKED_16 || layout->kernels->left_type == QLM_LEFT_S16 ? 2 : 1;
+}
+
+static int input_grouped(const struct qlm_packed *layout, const struct qlm_linear_input *input) {
+    if (input->group && input->group < input->k) return 2;
+    return layout->groups > 1 || layout->offset || input->interval || input->offset;
+}
+
+static size_t reserve(size_t *used, size_t bytes) {
+    size_t start = *used;
+    *used = qlm_round_up(start + bytes, 64);
+    return start;
+}
+
+static void *place(char *base, size_t at) { return base ? base + at : NULL; }
+
+/* With NULL memory it only counts.  rows <= 4096 and k_padded fits memory already, so no size here can overflow. */
+static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
+                      size_t rows, char *memory) {
+    size_t used = 0, params = rows * layout->groups;
+    left->rows = rows;
+    left->grouped = input_grouped(layout, input);
+    left->stride = qlm_round_up(layout->k_padded * element_size(layout), 64);
+    left->elements = place(memory, reserve(&used, rows * left->stride));
+    left->zx = place(memory, reserve(&used, params * sizeof(int32_t)));
+    left->rest = place(memory, reserve(&used, params * sizeof(int32_t)));
+    left->rest64 = place(memory, reserve(&used, params * sizeof(int64_t)));
+    left->sx = place(memory, reserve(&used, params * sizeof(float)));
+    left->zero = place(memory, reserve(&used, rows * sizeof(float)));
+    left->centred = place(memory, reserve(&used, params * sizeof(float)));
+    left->offset = place(memory, reserve(&used, params * sizeof(float)));
+    if (!input->interval && !input->offset) left->offset = NULL;
+    return used;
+}
+
+size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows) {
+    struct qlm_left left;
+    return lay_out(&left, layout, input, rows, NULL);
+}
+
+void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
+                      size_t rows, void *memory) {
+    lay_out(left, layout, input, rows, memory);
+}
+
+/* ---- codes of one piece --------------------------------------------------------------------------------------- */
+
+struct filler {
+    struct qlm_left *left;
+    const struct qlm_packed *layout;
+    const struct qlm_linear_input *input;
+    size_t element;
+    int32_t shift;  /* a' = code - shift */
+    int32_t lo, hi; /* bounds of codes */
+};
+
+/* The quantization of one piece. */
+struct piece {
+    size_t row, start, count;
+    float scale, offset, min;
+    int32_t zero;
+    int constant;
+};
+
+static int code_signed(const struct filler *f) {
+    return f->input->type.code == QLM_S8 || f->input->type.code == QLM_S16;
+}
+
+static int32_t left_shift(const struct filler *f) {
+    if (f->layout->kind == QLM_PACKED_16) return f->input->type.code == QLM_U16 ? 32768 : 0;
+    uint8_t type = f->layout->kernels->left_type;
+    if (type == QLM_LEFT_U8) return code_signed(f) ? -128 : 0;
+    return type == QLM_LEFT_S8 && !code_signed(f) ? 128 : 0;
+}
+
+static void fill_constant(const struct filler *f, size_t n, int32_t value, void *to) {
+    if (f->element == 1) {
+        memset(to, (uint8_t)value, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) ((int16_t *)to)[i] = (int16_t)value;
+}
+
+static void shift_words(int16_t *to, size_t n, int32_t shift) {
+    for (size_t i = 0; shift && i < n; i++) to[i] = (int16_t)((int32_t)(uint16_t)to[i] - shift);
+}
+
+/* 16-bit left elements from 8-bit codes (of an 8-bit input beside 16-bit weights). */
+static void widen_bytes(const uint8_t *codes, size_t n, int is_signed, int16_t *to) {
+    for (size_t i = 0; i < n; i++) to[i] = is_signed ? (int16_t)(int8_t)codes[i] : (int16_t)codes[i];
+}
+
+#define CHUNK 512 /* codes on the stack while they are widened */
+
+/* Quantizes n floats of a piece into 16-bit elements, whatever the width of the code. */
+static int quantize_words(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
+                          int16_t *to) {
+    const struct qlm_kernels *kernels = f->layout->kernels;
+    float zero = (float)piece->zero, lo = (float)f->lo, hi = (float)f->hi, zeros[CHUNK];
+    int bad = 0;
+    if (f->input->interval) {
+        struct qlm_layout flat = {1, 1, n, 0};
+        uint16_t wide[CHUNK];
+        uint8_t constant = (uint8_t)piece->constant;
+        for (size_t i = 0; i < n; i += CHUNK) {
+            size_t count = qlm_min_size(n - i, CHUNK);
+            flat.inner = count;
+            bad |= qlm_quantize_interval(x + i, &flat, 0, count, &f->input->type, &piece->min, &piece->scale, &constant,
+                                         wide) != SIZE_MAX;
+            if (f->input->type.bits > 8)
+                memcpy(to + i, wide, count * sizeof *to);
+            else
+                widen_bytes((const uint8_t *)wide, count, code_signed(f), to + i);
+        }
+    } else if (f->input->divisor) {
+        for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
+        for (size_t i = 0; i < n; i += CHUNK)
+            bad |= kernels->quantize_cols_f32_16(x + i, qlm_min_size(n - i, CHUNK), f->input->divisor + column + i,
+                                                 zeros, lo, hi, (uint16_t *)to + i);
+    } else {
+        bad = kernels->quantize_f32_16(x, n, piece->scale, zero, lo, hi, (uint16_t *)to);
+    }
+    shift_words(to, n, f->shift);
+    return bad;
+}
+
+static int quantize_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
+                          void *to) {
+    const struct qlm_kernels *kernels = f->layout->kernels;
+    float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
+    if (f->input->interval) {
+        if (piece->constant) {
+            fill_constant(f, n, -f->shift, to); /* the code of a constant span is 0 */
+            return 0;
+        }
+        return kernels->left_interval(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
+    }
+    if (f->input->divisor) return kernels->left_quantize_cols(x, n, f->input->divisor + column, zero, lo, hi, to);
+    return kernels->left_quantize(x, n, piece->scale, zero, lo, hi, to);
+}
+
+static void take_codes(const struct filler *f, size_t at, size_t n, void *to) {
+    int wide = f->input->type.bits > 8;
+    const uint8_t *codes = (const uint8_t *)f->input->codes + at * (wide ? 2 : 1);
+    if (f->layout->kind == QLM_PACKED_8) {
+        f->layout->kernels->left_widen(codes, n, code_signed(f), to);
+    } else if (wide) {
+        memcpy(to, codes, 2 * n);
+        shift_words(to, n, f->shift);
+    } else {
+        widen_bytes(codes, n, code_signed(f), to);
+    }
+}
+
+/* n elements of the piece from `column` on, to padded element `at` of the row. */
+static int fill_run(const struct filler *f, const struct piece *piece, size_t input_row, size_t column, size_t n,
+                    size_t at) {
+    void *to = f->left->elements + piece->row * f->left->stride + at * f->element;
+    size_t flat = input_row * f->input->k + column;
+    if (f->input->kind == QLM_INPUT_CODES) {
+        take_codes(f, flat, n, to);
+        return 0;
+    }
+    if (f->layout->kind == QLM_PACKED_16) return quantize_words(f, piece, f->input->x + flat, n, column, to);
+    return quantize_bytes(f, piece, f->input->x + flat, n, column, to);
+}
+
+/* The piece's codes, cut at the spans' borders; spans without padding between them need no cut. */
+static int fill_piece(const struct filler *f, const struct piece *piece, size_t input_row) {
+    const struct qlm_packed *layout = f->layout;
+    if (layout->k_padded == layout->k || layout->groups == 1)
+        return fill_run(f, piece, input_row, piece->start, piece->count, piece->start);
+    int bad = 0;
+    for (size_t g = piece->start / layout->group; g < layout->groups; g++) {
+        struct qlm_span span = qlm_packed_span(layout, g);
+        size_t from = qlm_max_size(span.start, piece->start);
+        size_t to = qlm_min_size(span.start + span.count, piece->start + piece->count);
+        if (from >= to) break;
+        bad |= fill_run(f, piece, input_row, from, to - from, span.padded + (from - span.start));
+    }
+    return bad;
+}
+
+/* ---- scales --------------------------------------------------------------------------------------------------- */
+
+static enum qlm_status choose_dynamic(const struct filler *f, const float *x, struct piece *piece) {
+    float min = INFINITY, max = -INFINITY;
+    if (f->layout->kernels->range_f32(x, piece->count, &min, &max)) return QLM_NONFINITE;
+    qlm_range_finish(&min, &max, 1);
+    if (f->input->interval) {
+        piece->min = min;
+        return qlm_interval_params(min, max, &f->input->type, &piece->scale, &piece->offset, &piece->constant);
+    }
+    struct qlm_qparams params = qlm_choose_qparams(min, max, &f->input->type, f->input->symmetric);
+    piece->scale = params.scale;
+    piece->zero = params.zero;
+    return QLM_OK;
+}
+
+static enum qlm_status choose_params(const struct filler *f, size_t input_row, size_t index, size_t pieces,
+                                     struct piece *piece) {
+    const struct qlm_linear_input *input = f->input;
+    size_t at = input->kind == QLM_INPUT_CODES && !input->per_tensor ? input_row * pieces + index : 0;
+    piece->scale = 1.0f;
+    if (input->kind == QLM_INPUT_DYNAMIC)
+        return choose_dynamic(f, input->x + input_row * input->k + piece->start, piece);
+    piece->scale = input->scale[at];
+    piece->zero = input->zero ? input->zero[at] : 0;
+    piece->offset = input->offset ? input->offset[at] : 0.0f;
+    return QLM_OK;
+}
+
+/* ---- corrections ---------------------------------------------------------------------------------------------- */
+
+static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span) {
+    if (f->layout->kind == QLM_PACKED_8)
+        return f->layout->kernels->left_sum(row + span.padded * f->element, span.count);
+    const int16_t *elements = (const int16_t *)row + span.padded;
+    int64_t sum = 0;
+    for (size_t i = 0; i < span.count; i++) sum += elements[i];
+    return sum;
+}
+
+static int rest_is_read(const struct filler *f) { return f->layout->zero || f->layout->offset; }
+
+/* numerics.md, "Groups": with one scale a row the chain runs over raw codes and the zero point comes after it;
+ * otherwise it is subtracted in integers. */
+static void correct_span(const struct filler *f, const struct piece *piece, size_t g) {
+    struct qlm_left *left = f->left;
+    struct qlm_span span = qlm_packed_span(f->layout, g);
+    size_t at = g * left->rows + piece->row;
+    int64_t zero = (int64_t)piece->zero - f->shift, zx = left->grouped == 1 ? -f->shift : zero, sum = 0;
+    if (rest_is_read(f)) sum = sum_elements(f, left->elements + piece->row * left->stride, span);
+    int64_t rest = sum - (int64_t)span.count * zx;
+    float centred = (float)(sum - (int64_t)span.count * zero);
+    left->zx[at] = (int32_t)zx;
+    left->rest[at] = (int32_t)(uint32_t)(uint64_t)rest;
+    left->rest64[at] = rest;
+    left->sx[at] = piece->scale;
+    left->centred[at] = left->grouped == 2 ? centred * piece->scale : centred;
+    if (left->offset) left->offset[at] = piece->offset;
+}
+
+static void correct_piece(const struct filler *f, const struct piece *piece) {
+    f->left->zero[piece->row] = (float)piece->zero;
+    size_t g = f->layout->group ? piece->start / f->layout->group : 0;
+    for (; g < f->layout->groups; g++) {
+        if (g && qlm_packed_span(f->layout, g).start >= piece->start + piece->count) break;
+        correct_span(f, piece, g);
+    }
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------------------- */
+
+static size_t first_nonfinite(const struct qlm_linear_input *input, size_t input_row) {
+    const float *x = input->x + input_row * input->k;
+    for (size_t i = 0; i < input->k; i++)
+        if (!isfinite(x[i])) return input_row * input->k + i;
+    return input_row * input->k; /* the values changed meanwhile */
+}
+
+static enum qlm_status fill_row(const struct filler *f, size_t row, size_t input_row) {
+    const struct qlm_linear_input *input = f->input;
+    size_t group = f->left->grouped == 2 ? input->group : qlm_max_size(input->k, 1);
+    size_t pieces = qlm_max_size((input->k + group - 1) / group, 1);
+    if (f->layout->k_padded != f->layout->k)
+        memset(f->left->elements + row * f->left->stride, 0, f->layout->k_padded * f->element);
+    for (size_t index = 0; index < pieces; index++) {
+        struct piece piece = {.row = row, .start = index * group, .scale = 1.0f};
+        piece.count = qlm_min_size(group, input->k - piece.start);
+        enum qlm_status status = choose_params(f, input_row, index, pieces, &piece);
+        if (status != QLM_OK) return status;
+        if (fill_piece(f, &piece, input_row)) return QLM_NONFINITE;
+        correct_piece(f, &piece);
+    }
+    return QLM_OK;
+}
+
+enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
+                              const struct qlm_linear_input *input, size_t first, size_t *bad) {
+    struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
+    filler.shift = left_shift(&filler);
+    qlm_code_bounds(&input->type, input->symmetric, &filler.lo, &filler.hi);
+    for (size_t row = 0; row < left->rows; row++) {
+        enum qlm_status status = fill_row(&filler, row, first + row);
+        if (status == QLM_NONFINITE) *bad = first_nonfinite(input, first + row);
+        if (status != QLM_OK) return status;
+    }
+    return QLM_OK;
+}

@@ -1,0 +1,287 @@
+/* linear.c: y = act(x W^T + bias) + residual for any mix of types: blocking and threads; left.c and tile.c compute.
+ *
+ * Rows are taken in blocks.  A block is quantized once (left.c), then every panel of every output that shares the
+ * input runs over it, tile by tile, so a panel is read from L1 or L2 while the block lasts.  With enough blocks each
+ * is a task of its own, quantizing included; with few rows the caller quantizes them all and the tasks are runs of
+ * panels.  Neither changes a bit: rows do not see each other, and sums have one order.
+ */
+#include <stdatomic.h>
+
+#include "common.h"
+#include "linear.h"
+
+/* A block of codes is at most this large, so that it stays in L2 beside a panel. */
+#define BLOCK_BYTES (128 * 1024)
+#define BLOCK_ROWS 192
+/* Multiply-adds below which waking another thread costs more than it saves (about 10 us of one core). */
+#define THREAD_WORK (1 << 20)
+/* Tasks for each thread, so that one that is slowed down does not keep the others waiting. */
+#define TASKS_A_THREAD 4
+
+struct job {
+    const struct qlm_linear_input *input;
+    const struct qlm_linear_output *outputs;
+    size_t count;      /* outputs, of one packed layout */
+    size_t begin, end; /* rows */
+    size_t block_rows, blocks;
+    size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
+    struct qlm_left *prepared; /* by block, where the caller quantized; NULL: each task does */
+    int exact, wide;           /* qlm_matmul_codes */
+    void *exact_out;
+    _Atomic int status;
+    _Atomic size_t bad;
+};
+
+static void fail(struct job *job, enum qlm_status status, size_t bad) {
+    size_t seen = atomic_load(&job->bad);
+    while (status == QLM_NONFINITE && bad < seen && !atomic_compare_exchange_weak(&job->bad, &seen, bad)) {}
+    int ok = QLM_OK;
+    atomic_compare_exchange_strong(&job->status, &ok, (int)status);
+}
+
+static size_t panels_of(const struct qlm_packed *weight) { return weight->n_padded / weight->kernels->nr; }
+
+static size_t block_rows(const struct job *job, size_t block) {
+    return qlm_min_size(job->block_rows, job->end - job->begin - block * job->block_rows);
+}
+
+/* ---- one block times a run of panels -------------------------------------------------------------------------- */
+
+static size_t rows_a_tile(const struct qlm_packed *weight) {
+    return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8;
+}
+
+static void panel_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
+                           size_t first, size_t panel) {
+    const struct qlm_packed *weight = output->weight;
+    size_t mr = rows_a_tile(weight), width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
+    for (size_t row = 0; row < left->rows; row += mr) {
+        size_t m = qlm_min_size(left->rows - row, mr);
+        if (job->exact)
+            qlm_tile_exact(left, weight, row, m, panel, job->wide,
+                           (char *)job->exact_out + ((first + row) * weight->n + panel * weight->kernels->nr) * width,
+                           weight->n);
+        else
+            qlm_tile_codes(left, output, weight, first, row, m, panel);
+    }
+}
+
+static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to) {
+    size_t first = job->begin + block * job->block_rows;
+    for (size_t i = 0; i < job->count && from < to; i++) {
+        const struct qlm_linear_output *output = &job->outputs[i];
+        size_t panels = panels_of(output->weight);
+        for (size_t panel = from; panel < panels && panel < to; panel++) {
+            if (left)
+                panel_of_codes(job, left, output, first, panel);
+            else
+                qlm_tile_floats(job->input, output, first, block_rows(job, block), panel);
+        }
+        from = from > panels ? from - panels : 0;
+        to = to > panels ? to - panels : 0;
+    }
+}
+
+/* ---- tasks ---------------------------------------------------------------------------------------------------- */
+
+static int fill_block(struct job *job, struct qlm_left *left, size_t block) {
+    size_t bad = 0;
+    enum qlm_status status =
+        qlm_left_fill(left, job->outputs[0].weight, job->input, job->begin + block * job->block_rows, &bad);
+    if (status != QLM_OK) fail(job, status, bad);
+    return status == QLM_OK;
+}
+
+/* A whole block: quantize, then all panels. */
+static void block_task(void *context, size_t block, unsigned worker) {
+    (void)worker;
+    struct job *job = context;
+    struct qlm_left left;
+    const struct qlm_packed *layout = job->outputs[0].weight;
+    size_t rows = block_rows(job, block);
+    void *memory = qlm_scratch(qlm_left_bytes(layout, job->input, rows));
+    if (!memory) {
+        fail(job, QLM_NO_MEMORY, 0);
+        return;
+    }
+    qlm_left_lay_out(&left, layout, job->input, rows, memory);
+    if (fill_block(job, &left, block)) run_panels(job, &left, block, 0, job->panels);
+}
+
+/* One run of panels of one block whose codes are ready, or whose input is float. */
+static void run_task(void *context, size_t index, unsigned worker) {
+    (void)worker;
+    struct job *job = context;
+    size_t block = index / job->runs, run = index % job->runs;
+    size_t from = job->panels * run / job->runs, to = job->panels * (run + 1) / job->runs;
+    run_panels(job, job->prepared ? &job->prepared[block] : NULL, block, from, to);
+}
+
+static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, unsigned)) {
+    size_t rows = job->end - job->begin, work = rows * job->input->k, n = 0;
+    for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
+    if (tasks > 1 && qlm_threads() > 1 && work >= THREAD_WORK / (n ? n : 1)) {
+        qlm_parallel(tasks, task, job);
+        return;
+    }
+    for (size_t index = 0; index < tasks; index++) task(job, index, 0);
+}
+
+static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
+
+static void choose_runs(struct job *job) {
+    job->runs = qlm_min_size((wanted_tasks() + job->blocks - 1) / job->blocks, job->panels);
+    if (!job->runs) job->runs = 1;
+}
+
+/* ---- few rows: the caller quantizes ---------------------------------------------------------------------------- */
+
+#define MAX_PREPARED 16
+
+static void run_prepared(struct job *job) {
+    const struct qlm_packed *layout = job->outputs[0].weight;
+    struct qlm_left blocks[MAX_PREPARED];
+    size_t bytes = 0, at = 0;
+    for (size_t block = 0; block < job->blocks; block++)
+        bytes += qlm_left_bytes(layout, job->input, block_rows(job, block));
+    char *memory = qlm_scratch(bytes);
+    if (!memory) {
+        fail(job, QLM_NO_MEMORY, 0);
+        return;
+    }
+    for (size_t block = 0; block < job->blocks; block++) {
+        qlm_left_lay_out(&blocks[block], layout, job->input, block_rows(job, block), memory + at);
+        at += qlm_left_bytes(layout, job->input, block_rows(job, block));
+        if (!fill_block(job, &blocks[block], block)) return;
+    }
+    job->prepared = blocks;
+    choose_runs(job);
+    spread(job, job->blocks * job->runs, run_task);
+    job->prepared = NULL;
+}
+
+/* ---- blocking -------------------------------------------------------------------------------------------------- */
+
+static void cut(struct job *job, size_t rows, size_t mr) {
+    size_t total = job->end - job->begin;
+    rows = qlm_max_size(rows / mr, 1) * mr;
+    job->block_rows = rows;
+    job->blocks = (total + rows - 1) / rows;
+    job->panels = 0;
+    for (size_t i = 0; i < job->count; i++) job->panels += panels_of(job->outputs[i].weight);
+}
+
+static enum qlm_status run_codes(struct job *job) {
+    const struct qlm_packed *layout = job->outputs[0].weight;
+    size_t bytes = qlm_max_size(qlm_left_bytes(layout, job->input, 1), 1);
+    size_t rows = qlm_min_size((size_t)BLOCK_BYTES / bytes, (size_t)BLOCK_ROWS), mr = rows_a_tile(layout);
+    cut(job, rows, mr);
+    if (job->blocks < wanted_tasks() && job->blocks <= MAX_PREPARED)
+        run_prepared(job);
+    else
+        spread(job, job->blocks, block_task);
+    return (enum qlm_status)atomic_load(&job->status);
+}
+
+static enum qlm_status run_floats(struct job *job) {
+    size_t mr = job->outputs[0].weight->kernels->mr_f32;
+    cut(job, qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr, mr);
+    choose_runs(job);
+    spread(job, job->blocks * job->runs, run_task);
+    return QLM_OK;
+}
+
+/* ---- layouts that the input needs ------------------------------------------------------------------------------ */
+
+/* The layout in which a weight can meet this input: 16-bit codes where either side has them, and groups no coarser
+ * than the activations'. */
+static enum qlm_status fit(const struct qlm_packed *weight, const struct qlm_linear_input *input,
+                           struct qlm_packed *repacked, const struct qlm_packed **fitting) {
+    enum qlm_packed_kind kind = input->type.bits > 8 ? QLM_PACKED_16 : weight->kind;
+    size_t group = input->group && input->group < weight->group ? input->group : weight->group;
+    *fitting = weight;
+    if (kind == weight->kind && group == weight->group) return QLM_OK;
+    *fitting = repacked;
+    return qlm_repack(repacked, weight, kind, group);
+}
+
+static enum qlm_status run_output(struct job *job, const struct qlm_linear_output *output) {
+    struct qlm_packed repacked = {.block = NULL};
+    struct qlm_linear_output fitted = *output;
+    enum qlm_status status = fit(output->weight, job->input, &repacked, &fitted.weight);
+    job->outputs = &fitted;
+    job->count = 1;
+    if (status == QLM_OK) status = run_codes(job);
+    qlm_packed_free(&repacked);
+    return status;
+}
+
+static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b) {
+    return a->kind == b->kind && a->group == b->group && !a->zero == !b->zero && !a->offset == !b->offset;
+}
+
+static int fits(const struct qlm_packed *weight, const struct qlm_linear_input *input) {
+    return (weight->kind == QLM_PACKED_16 || input->type.bits <= 8) && (!input->group || input->group >= weight->group);
+}
+
+/* Outputs whose weights share a layout share the quantized rows. */
+static int shareable(const struct job *job) {
+    for (size_t i = 0; i < job->count; i++)
+        if (!fits(job->outputs[i].weight, job->input) || !same_layout(job->outputs[0].weight, job->outputs[i].weight))
+            return 0;
+    return 1;
+}
+
+static enum qlm_status run_all_codes(struct job *job) {
+    const struct qlm_linear_output *outputs = job->outputs;
+    size_t count = job->count;
+    if (shareable(job)) return run_codes(job);
+    for (size_t i = 0; i < count; i++) {
+        enum qlm_status status = run_output(job, &outputs[i]);
+        if (status != QLM_OK) return status;
+    }
+    return QLM_OK;
+}
+
+static int offsets_on_both_sides(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs,
+                                 size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (outputs[i].weight->offset && (input->interval || input->offset)) return 1;
+    return 0;
+}
+
+enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
+                           size_t begin, size_t end, size_t *bad) {
+    struct job job = {.input = input, .outputs = outputs, .count = count, .begin = begin, .end = end};
+    atomic_init(&job.status, QLM_OK);
+    atomic_init(&job.bad, SIZE_MAX);
+    if (begin >= end || !count) return QLM_OK;
+    enum qlm_status status;
+    if (input->kind == QLM_INPUT_FLOAT)
+        status = run_floats(&job);
+    else if (offsets_on_both_sides(input, outputs, count))
+        status = QLM_UNSUPPORTED;
+    else
+        status = run_all_codes(&job);
+    *bad = atomic_load(&job.bad);
+    return status;
+}
+
+enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, size_t m, const struct qlm_packed *b,
+                                 int wide, size_t begin, size_t end, void *c) {
+    static const float one = 1.0f;
+    struct qlm_linear_input input = {
+        .kind = QLM_INPUT_CODES, .m = m, .k = b->k, .type = *type, .codes = a, .scale = &one, .per_tensor = 1};
+    struct qlm_linear_output output = {.weight = b};
+    struct job job = {.input = &input,
+                      .outputs = &output,
+                      .count = 1,
+                      .begin = begin,
+                      .end = end,
+                      .exact = 1,
+                      .wide = wide,
+                      .exact_out = c};
+    atomic_init(&job.status, QLM_OK);
+    atomic_init(&job.bad, SIZE_MAX);
+    return begin < end ? run_all_codes(&job) : QLM_OK;
+}

@@ -1,0 +1,64 @@
+/* linear.h: what the parts of `linear` share: pack.c (weights), left.c (activations), tile.c (one tile), linear.c
+ * (blocking and threads).
+ */
+#ifndef QLM_LINEAR_H
+#define QLM_LINEAR_H
+
+#include "qlm.h"
+
+/* A run of k between two changes of the weight's parameters; `padded` is where it starts in padded k. */
+struct qlm_span {
+    size_t start, count, padded;
+};
+
+/* Elements of a panel that lie together: spans start on multiples of it. */
+size_t qlm_packed_step(const struct qlm_packed *packed);
+struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
+/* The packed value b' of output j at padded k. */
+int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at);
+/* The same weight in another kind (8 -> 16) or with finer groups (a divisor of its own); to be freed. */
+enum qlm_status qlm_repack(struct qlm_packed *to, const struct qlm_packed *from, enum qlm_packed_kind kind,
+                           size_t group);
+
+/* A block of rows of activations, ready for the integer kernels of one packed layout.  Arrays over spans are
+ * [spans][rows].  a' = code - shift is what the kernels see.
+ *   grouped = 0   one scale a row, one span, no offset anywhere: the epilogue subtracts zero points in integers
+ *   grouped = 1   one scale a row, several spans or an offset: zero points and offsets are applied after the chain
+ *   grouped = 2   a scale for each span */
+struct qlm_left {
+    size_t rows, stride; /* bytes from row to row */
+    int grouped;
+    char *elements;  /* [rows][stride] */
+    int32_t *zx;     /* what the kernels subtract from a' */
+    int32_t *rest;   /* sum over the span of (a' - zx), low 32 bits */
+    int64_t *rest64; /* the same */
+    float *sx;       /* [rows]; grouped 2: [spans][rows] */
+    float *zero;     /* [rows] zero points, grouped 1 without offsets */
+    float *offset;   /* [rows], grouped 2: [spans][rows]; NULL: the activations have no offset */
+    float *centred;  /* grouped: fl(sum over the span of (code - zero point)), times sx if grouped 2 */
+};
+
+/* Bytes of a block, and its arrays laid into `memory`; rows_stride is the same for both. */
+size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows);
+void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
+                      size_t rows, void *memory);
+/* Fills the block with rows [first, first + left->rows) of the input, for the layout of `layout` (its spans, its kind).
+ * QLM_NONFINITE: *bad is the flat index. */
+enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
+                              const struct qlm_linear_input *input, size_t first, size_t *bad);
+
+/* Rows [row, row + m) of the block times one panel, epilogue included.  `first` is the input row of the block's row 0.
+ */
+void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel);
+/* All rows of a block [first, first + rows) of float input times one panel. */
+void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
+                     size_t rows, size_t panel);
+/* Exact sums of one tile of codes, corrected: int32 or int64 to c. */
+void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                    int wide, void *c, size_t ldc);
+
+/* Rows of float input that qlm_tile_floats takes at most. */
+#define QLM_FLOAT_ROWS 48
+
+#endif

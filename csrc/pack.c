@@ -1,0 +1,254 @@
+/* pack.c: a weight [n][k] -> panels of nr outputs, in the layout that one table of kernels reads.
+ *
+ * Panel p holds outputs p * nr .. p * nr + nr - 1 for every k, so that a kernel reads it front to back, whatever the
+ * number of rows it multiplies: one layout serves M = 1 and M = 4096.  Inside a panel `step` neighbouring k of an
+ * output lie together (int8: k_step, int16: 2, float: 1).  Outputs past n are zero codes with scale 0, so what they
+ * produce is finite and is never stored.
+ *
+ * Spans.  The k axis is cut where the weight's parameters change, and each span starts on a multiple of `step`: the
+ * padding codes are zero, so an exact sum over a padded span is the sum over the span.  Everything that a product
+ * needs besides the codes is computed here once: sums of the codes, and the chain C of numerics.md ("Groups").
+ */
+#include <string.h>
+
+#include "common.h"
+#include "linear.h"
+#include "qlm.h"
+
+#define ALIGNMENT 64
+
+size_t qlm_packed_step(const struct qlm_packed *packed) {
+    if (packed->kind == QLM_PACKED_F32) return 1;
+    return packed->kind == QLM_PACKED_8 ? packed->kernels->k_step : 2;
+}
+
+static size_t element_size(const struct qlm_packed *packed) {
+    if (packed->kind == QLM_PACKED_F32) return sizeof(float);
+    return packed->kind == QLM_PACKED_8 ? sizeof(int8_t) : sizeof(int16_t);
+}
+
+struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g) {
+    size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
+    struct qlm_span span = {g * packed->group, packed->group, g * stride};
+    if (span.start + span.count > packed->k) span.count = packed->k - span.start;
+    return span;
+}
+
+static int32_t code_at(const void *codes, enum qlm_code code, size_t i) {
+    switch (code) {
+    case QLM_S8:
+        return ((const int8_t *)codes)[i];
+    case QLM_U8:
+        return ((const uint8_t *)codes)[i];
+    case QLM_S16:
+        return ((const int16_t *)codes)[i];
+    default:
+        return ((const uint16_t *)codes)[i];
+    }
+}
+
+/* What is taken off a code so that it fits the signed element of a panel; 4-bit codes fit as they are. */
+static int32_t code_shift(const struct qlm_type *type) {
+    if (type->code == QLM_U8 && type->max > 127) return 128;
+    if (type->code == QLM_U16 && type->max > 32767) return 32768;
+    return 0;
+}
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+/* Hands out aligned parts of one block; with a NULL base it only counts. */
+struct carver {
+    char *base;
+    size_t used;
+    int overflow;
+};
+
+static void *carve(struct carver *carver, size_t count, size_t size) {
+    size_t bytes, start = carver->used;
+    if (__builtin_mul_overflow(count, size, &bytes) || __builtin_add_overflow(bytes, (size_t)ALIGNMENT - 1, &bytes) ||
+        __builtin_add_overflow(start, bytes & ~(size_t)(ALIGNMENT - 1), &carver->used))
+        carver->overflow = 1;
+    return carver->base ? carver->base + start : NULL;
+}
+
+static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_zero, int has_offset) {
+    size_t elements, params;
+    if (__builtin_mul_overflow(packed->n_padded, packed->k_padded, &elements) ||
+        __builtin_mul_overflow(packed->n_padded, packed->groups, &params)) {
+        carver->overflow = 1;
+        return;
+    }
+    packed->panels = carve(carver, elements, element_size(packed));
+    if (packed->kind == QLM_PACKED_F32) return;
+    packed->scale = carve(carver, params, sizeof(float));
+    packed->sums64 = carve(carver, params, sizeof(int64_t));
+    packed->sums = carve(carver, params, sizeof(int32_t));
+    packed->chain = carve(carver, packed->n_padded, sizeof(float));
+    packed->zero = has_zero ? carve(carver, params, sizeof(int32_t)) : NULL;
+    packed->offset = has_offset ? carve(carver, params, sizeof(float)) : NULL;
+}
+
+static enum qlm_status allocate(struct qlm_packed *packed, int has_zero, int has_offset) {
+    struct carver carver = {NULL, 0, 0};
+    lay_out(&carver, packed, has_zero, has_offset);
+    if (carver.overflow) return QLM_NO_MEMORY;
+    packed->nbytes = carver.used;
+    packed->block = qlm_aligned_alloc(carver.used ? carver.used : ALIGNMENT);
+    if (!packed->block) return QLM_NO_MEMORY;
+    memset(packed->block, 0, carver.used);
+    carver = (struct carver){packed->block, 0, 0};
+    lay_out(&carver, packed, has_zero, has_offset);
+    return QLM_OK;
+}
+
+void qlm_packed_free(struct qlm_packed *packed) {
+    qlm_aligned_free(packed->block);
+    packed->block = NULL;
+}
+
+/* ---- codes ---------------------------------------------------------------------------------------------------- */
+
+/* Element (j, at) of the panels: at counts padded k. */
+size_t qlm_packed_index(const struct qlm_packed *packed, size_t j, size_t at) {
+    size_t step = qlm_packed_step(packed), nr = packed->kernels->nr;
+    return (j / nr * packed->k_padded + at / step * step) * nr + j % nr * step + at % step;
+}
+
+static void store_code(struct qlm_packed *packed, size_t j, size_t at, int32_t value) {
+    size_t index = qlm_packed_index(packed, j, at);
+    if (packed->kind == QLM_PACKED_8)
+        ((int8_t *)packed->panels)[index] = (int8_t)value;
+    else
+        ((int16_t *)packed->panels)[index] = (int16_t)value;
+}
+
+int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at) {
+    size_t index = qlm_packed_index(packed, j, at);
+    return packed->kind == QLM_PACKED_8 ? ((const int8_t *)packed->panels)[index]
+                                        : ((const int16_t *)packed->panels)[index];
+}
+
+static int64_t pack_span(struct qlm_packed *packed, const void *codes, size_t j, struct qlm_span span) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < span.count; i++) {
+        int32_t value = code_at(codes, packed->type.code, j * packed->k + span.start + i) - packed->shift;
+        store_code(packed, j, span.padded + i, value);
+        sum += value;
+    }
+    return sum;
+}
+
+static void pack_codes(struct qlm_packed *packed, const void *codes) {
+    for (size_t j = 0; j < packed->n; j++)
+        for (size_t g = 0; g < packed->groups; g++) {
+            int64_t sum = pack_span(packed, codes, j, qlm_packed_span(packed, g));
+            packed->sums64[g * packed->n_padded + j] = sum;
+            packed->sums[g * packed->n_padded + j] = (int32_t)(uint32_t)(uint64_t)sum;
+        }
+}
+
+static void pack_floats(struct qlm_packed *packed, const float *weight) {
+    float *panels = packed->panels;
+    for (size_t j = 0; j < packed->n; j++)
+        for (size_t i = 0; i < packed->k; i++) panels[qlm_packed_index(packed, j, i)] = weight[j * packed->k + i];
+}
+
+/* ---- parameters ----------------------------------------------------------------------------------------------- */
+
+static void pack_params(struct qlm_packed *packed, int per_tensor, const float *scale, const int32_t *zero,
+                        const float *offset) {
+    for (size_t j = 0; j < packed->n; j++)
+        for (size_t g = 0; g < packed->groups; g++) {
+            size_t from = per_tensor ? 0 : j * packed->groups + g, to = g * packed->n_padded + j;
+            packed->scale[to] = scale[from];
+            if (packed->zero) packed->zero[to] = (zero ? zero[from] : 0) - packed->shift;
+            if (packed->offset) packed->offset[to] = offset[from];
+        }
+}
+
+/* C: the chain of fma(scale, sum of (b' - zero'), C) over the groups, in ascending order (numerics.md). */
+static void pack_chain(struct qlm_packed *packed) {
+    for (size_t g = 0; g < packed->groups; g++) {
+        int64_t count = (int64_t)qlm_packed_span(packed, g).count;
+        for (size_t j = 0; j < packed->n; j++) {
+            size_t at = g * packed->n_padded + j;
+            int64_t sum = packed->sums64[at] - count * (packed->zero ? packed->zero[at] : 0);
+            packed->chain[j] = qlm_fmaf(packed->scale[at], (float)sum, packed->chain[j]);
+        }
+    }
+}
+
+static int any_zero_point(const struct qlm_packed *packed, int per_tensor, const int32_t *zero) {
+    size_t params = per_tensor ? 1 : packed->n * packed->groups;
+    if (packed->shift) return 1;
+    for (size_t i = 0; zero && i < params; i++)
+        if (zero[i]) return 1;
+    return 0;
+}
+
+enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
+                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset) {
+    memset(packed, 0, sizeof *packed);
+    packed->kernels = qlm_kernels_in_use;
+    packed->kind = !scale ? QLM_PACKED_F32 : type->bits > 8 ? QLM_PACKED_16 : QLM_PACKED_8;
+    if (scale) {
+        packed->type = *type;
+        /* A float offset stands for any zero point: codes count from 0, and a shift would need one. */
+        packed->shift = code_shift(type);
+    }
+    packed->n = n;
+    packed->k = k;
+    packed->group = group && group < k ? group : k;
+    packed->groups = packed->group ? (k + packed->group - 1) / packed->group : 1;
+    if (__builtin_add_overflow(n, (size_t)packed->kernels->nr - 1, &packed->n_padded)) return QLM_NO_MEMORY;
+    packed->n_padded -= packed->n_padded % packed->kernels->nr;
+    size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
+    if (__builtin_mul_overflow(stride, packed->groups, &packed->k_padded)) return QLM_NO_MEMORY;
+    enum qlm_status status = allocate(packed, scale && any_zero_point(packed, per_tensor, zero), scale && offset);
+    if (status != QLM_OK) return status;
+    if (!scale) {
+        pack_floats(packed, weight);
+        return QLM_OK;
+    }
+    pack_codes(packed, weight);
+    pack_params(packed, per_tensor, scale, zero, offset);
+    pack_chain(packed);
+    return QLM_OK;
+}
+
+/* ---- the same weight in another layout ------------------------------------------------------------------------ */
+
+static void repack_span(struct qlm_packed *to, const struct qlm_packed *from, size_t j, size_t g) {
+    struct qlm_span span = qlm_packed_span(to, g);
+    size_t from_g = from->group ? span.start / from->group : 0;
+    struct qlm_span source = qlm_packed_span(from, from_g);
+    size_t at = g * to->n_padded + j, from_at = from_g * from->n_padded + j;
+    int64_t sum = 0;
+    for (size_t i = 0; i < span.count; i++) {
+        int32_t value = qlm_packed_code(from, j, source.padded + (span.start - source.start) + i);
+        store_code(to, j, span.padded + i, value);
+        sum += value;
+    }
+    to->sums64[at] = sum;
+    to->sums[at] = (int32_t)(uint32_t)(uint64_t)sum;
+    to->scale[at] = from->scale[from_at];
+    if (to->zero) to->zero[at] = from->zero[from_at];
+    if (to->offset) to->offset[at] = from->offset[from_at];
+}
+
+enum qlm_status qlm_repack(struct qlm_packed *to, const struct qlm_packed *from, enum qlm_packed_kind kind,
+                           size_t group) {
+    *to = *from;
+    to->kind = kind;
+    to->block = NULL;
+    to->group = group;
+    to->groups = group ? (from->k + group - 1) / group : 1;
+    if (__builtin_mul_overflow(qlm_round_up(group, qlm_packed_step(to)), to->groups, &to->k_padded))
+        return QLM_NO_MEMORY;
+    enum qlm_status status = allocate(to, from->zero != NULL, from->offset != NULL);
+    if (status != QLM_OK) return status;
+    for (size_t j = 0; j < to->n; j++)
+        for (size_t g = 0; g < to->groups; g++) repack_span(to, from, j, g);
+    memcpy(to->chain, from->chain, to->n_padded * sizeof *to->chain); /* C follows the weight's own groups */
+    return QLM_OK;
+}

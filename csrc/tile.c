@@ -1,0 +1,272 @@
+/* tile.c: one tile of a linear, products and epilogue, while it is hot.
+ *
+ * Exactness.  The 8-bit kernels add in wrapping 32-bit arithmetic, so a sum is right wherever the corrected result
+ * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * 33025 < 2^31: up to
+ * EXACT_K elements of k the 32-bit path holds for every pair of types; past it, sums of RAW_K elements (128 * 255 *
+ * RAW_K < 2^31, raw as well) are added in 64 bits.  16-bit operands always take 64 bits.
+ */
+#include <string.h>
+
+#include "common.h"
+#include "linear.h"
+
+#define EXACT_K 33025
+#define RAW_K 32768
+#define TILE (QLM_MAX_MR * QLM_MAX_NR)
+#define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
+
+static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element) {
+    return left->elements + row * left->stride + at * element;
+}
+
+static size_t left_element(const struct qlm_packed *weight) { return 4 / weight->kernels->k_step; }
+
+static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size_t at) {
+    return (const int8_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr;
+}
+
+static const int16_t *panel_16(const struct qlm_packed *weight, size_t panel, size_t at) {
+    return (const int16_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr;
+}
+
+/* ---- exact sums ----------------------------------------------------------------------------------------------- */
+
+static void sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                    size_t at, size_t count, int32_t *acc) {
+    size_t step = weight->kernels->k_step;
+    weight->kernels->gemm_8(m, (count + step - 1) / step, left_at(left, row, at, left_element(weight)), left->stride,
+                            panel_8(weight, panel, at), acc, weight->kernels->nr);
+}
+
+static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                    struct qlm_span span, int64_t *acc) {
+    const struct qlm_kernels *kernels = weight->kernels;
+    if (weight->kind == QLM_PACKED_16) {
+        kernels->gemm_16(m, (span.count + 1) / 2, (const int16_t *)left_at(left, row, span.padded, 2), left->stride / 2,
+                         panel_16(weight, panel, span.padded), acc, kernels->nr);
+        return;
+    }
+    int32_t part[TILE];
+    memset(acc, 0, m * kernels->nr * sizeof *acc);
+    for (size_t done = 0; done < span.count; done += RAW_K) {
+        sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, RAW_K), part);
+        for (size_t i = 0; i < m * kernels->nr; i++) acc[i] += part[i];
+    }
+}
+
+/* acc' = acc - zx * sums - zero' * rest, in 64 bits. */
+static void correct_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                       size_t g, int64_t *acc) {
+    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    const int32_t *zero = weight->zero ? weight->zero + params : NULL;
+    for (size_t i = 0; i < m; i++) {
+        int64_t zx = left->zx[g * left->rows + row + i], rest = left->rest64[g * left->rows + row + i];
+        for (size_t j = 0; j < nr; j++)
+            acc[i * nr + j] -= zx * weight->sums64[params + j] + (zero ? zero[j] * rest : 0);
+    }
+}
+
+static int needs_64(const struct qlm_packed *weight, size_t count) {
+    return weight->kind == QLM_PACKED_16 || count > EXACT_K;
+}
+
+/* fl(acc') of a span as floats, by the 64-bit path. */
+static void floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                      size_t g, float *sums) {
+    int64_t acc[TILE];
+    sums_64(left, weight, row, m, panel, qlm_packed_span(weight, g), acc);
+    correct_64(left, weight, row, m, panel, g, acc);
+    for (size_t i = 0; i < m * weight->kernels->nr; i++) sums[i] = (float)acc[i];
+}
+
+/* ---- epilogues ------------------------------------------------------------------------------------------------ */
+
+/* Where a tile of an output lies. */
+struct place {
+    const float *bias, *residual;
+    float *out;
+    size_t n, ld;
+};
+
+static struct place place_of(const struct qlm_linear_output *output, const struct qlm_packed *weight, size_t row,
+                             size_t panel) {
+    size_t column = panel * weight->kernels->nr, at = row * weight->n + column;
+    struct place place = {.n = qlm_min_size(weight->n - column, (size_t)weight->kernels->nr), .ld = weight->n};
+    place.bias = output->bias ? output->bias + column : NULL;
+    place.residual = output->residual ? output->residual + at : NULL;
+    place.out = output->out + at;
+    return place;
+}
+
+static void finish_floats(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc,
+                          const float *sw, const float *sx, struct place to) {
+    kernels->epilogue_f32(m, to.n, acc, kernels->nr, sw, sx, to.bias, activation, to.residual, to.ld, to.out, to.ld);
+}
+
+/* One scale a row, one span: the whole correction is in integers. */
+static void tile_single(const struct qlm_left *left, const struct qlm_linear_output *output,
+                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to) {
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t column = panel * kernels->nr;
+    const float *sw = weight->scale + column, *sx = left->sx + row;
+    if (needs_64(weight, weight->k)) {
+        float sums[TILE];
+        floats_64(left, weight, row, m, panel, 0, sums);
+        finish_floats(kernels, output->activation, m, sums, sw, sx, to);
+        return;
+    }
+    int32_t acc[TILE];
+    sums_32(left, weight, row, m, panel, 0, weight->k_padded, acc);
+    kernels->epilogue_s32(m, to.n, acc, kernels->nr, left->zx + row, left->rest + row, weight->sums + column,
+                          weight->zero ? weight->zero + column : NULL, sw, sx, to.bias, output->activation, to.residual,
+                          to.ld, to.out, to.ld);
+}
+
+/* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */
+static void group_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                     size_t g, float *t) {
+    float sums[TILE];
+    size_t nr = weight->kernels->nr;
+    const float *sw = weight->scale + g * weight->n_padded + panel * nr;
+    floats_64(left, weight, row, m, panel, g, sums);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < nr; j++) {
+            size_t at = i * nr + j;
+            if (left->grouped == 2)
+                t[at] = qlm_fmaf(sums[at] * sw[j], left->sx[g * left->rows + row + i], t[at]);
+            else
+                t[at] = qlm_fmaf(sums[at], sw[j], t[at]);
+        }
+}
+
+/* Activations' float offsets of a group: t = fma(offset, fl(sw * fl(sum of w's codes)), t). */
+static void group_offsets(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
+                          size_t panel, size_t g, float *t) {
+    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    int64_t count = (int64_t)qlm_packed_span(weight, g).count;
+    float column[QLM_MAX_NR];
+    for (size_t j = 0; j < nr; j++) {
+        int64_t sum = weight->sums64[params + j] - count * (weight->zero ? weight->zero[params + j] : 0);
+        column[j] = weight->scale[params + j] * (float)sum;
+    }
+    weight->kernels->rank1_f32(m, nr, left->offset + g * left->rows + row, column, t, nr);
+}
+
+static void tile_span(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                      size_t g, float *t) {
+    const struct qlm_kernels *kernels = weight->kernels;
+    struct qlm_span span = qlm_packed_span(weight, g);
+    size_t nr = kernels->nr, params = g * weight->n_padded + panel * nr, rows = g * left->rows + row;
+    if (needs_64(weight, span.count)) {
+        group_64(left, weight, row, m, panel, g, t);
+    } else {
+        int32_t acc[TILE];
+        sums_32(left, weight, row, m, panel, span.padded, span.count, acc);
+        kernels->group_s32(m, nr, acc, nr, left->zx + rows, left->rest + rows, weight->sums + params,
+                           weight->zero ? weight->zero + params : NULL, weight->scale + params,
+                           left->grouped == 2 ? left->sx + rows : NULL, t, nr);
+    }
+    if (weight->offset) kernels->rank1_f32(m, nr, left->centred + rows, weight->offset + params, t, nr);
+    if (left->grouped == 2 && left->offset) group_offsets(left, weight, row, m, panel, g, t);
+}
+
+static void tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
+                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to) {
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t nr = kernels->nr;
+    float t[TILE];
+    memset(t, 0, m * nr * sizeof *t);
+    for (size_t g = 0; g < weight->groups; g++) tile_span(left, weight, row, m, panel, g, t);
+    if (left->grouped == 1)
+        kernels->affine_f32(m, nr, left->offset ? NULL : left->zero + row, left->sx + row,
+                            left->offset ? left->offset + row : NULL, weight->chain + panel * nr, t, nr);
+    finish_floats(kernels, output->activation, m, t, NULL, NULL, to);
+}
+
+void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel) {
+    struct place to = place_of(output, weight, first + row, panel);
+    if (left->grouped)
+        tile_grouped(left, output, weight, row, m, panel, to);
+    else
+        tile_single(left, output, weight, row, m, panel, to);
+}
+
+void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                    int wide, void *c, size_t ldc) {
+    size_t nr = weight->kernels->nr, n = qlm_min_size(weight->n - panel * nr, nr);
+    int64_t acc[TILE];
+    sums_64(left, weight, row, m, panel, qlm_packed_span(weight, 0), acc);
+    correct_64(left, weight, row, m, panel, 0, acc);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            if (wide)
+                ((int64_t *)c)[i * ldc + j] = acc[i * nr + j];
+            else
+                ((int32_t *)c)[i * ldc + j] = (int32_t)acc[i * nr + j];
+        }
+}
+
+/* ---- float input ---------------------------------------------------------------------------------------------- */
+
+/* Rows k0 .. k0 + count of a panel as floats: the values a product sees are the dequantized weights. */
+static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, size_t count, size_t params,
+                      float *out) {
+    size_t nr = weight->kernels->nr;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < nr; j++) {
+            size_t index = (at + i) / 2 * 2 * nr + j * 2 + (at + i) % 2;
+            int32_t zero = weight->zero ? weight->zero[params + j] : 0;
+            float value = (float)(panel_16(weight, panel, 0)[index] - zero) * weight->scale[params + j];
+            out[i * nr + j] = weight->offset ? value + weight->offset[params + j] : value;
+        }
+}
+
+static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size_t at, size_t count, float *out) {
+    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    if (weight->kind == QLM_PACKED_16) {
+        unpack_16(weight, panel, at, count, params, out);
+        return;
+    }
+    float zero[QLM_MAX_NR], offset[QLM_MAX_NR];
+    for (size_t j = 0; j < nr; j++) {
+        zero[j] = weight->zero ? (float)weight->zero[params + j] : 0.0f;
+        offset[j] = weight->offset ? weight->offset[params + j] : -0.0f;
+    }
+    weight->kernels->unpack_8(panel_8(weight, panel, 0), at, count, weight->scale + params, zero, offset, out);
+}
+
+/* c [rows][nr] (+)= x[:, k0 : k0 + count] b, tile by tile. */
+static void rows_times(const struct qlm_kernels *kernels, const float *x, size_t ldx, size_t rows, size_t count,
+                       const float *b, float *c, int accumulate) {
+    for (size_t row = 0; row < rows; row += kernels->mr_f32)
+        kernels->gemm_f32(qlm_min_size(rows - row, (size_t)kernels->mr_f32), count, x + row * ldx, ldx, b,
+                          c + row * kernels->nr, kernels->nr, accumulate);
+}
+
+static void products_of_codes(const struct qlm_linear_input *input, const struct qlm_packed *weight, size_t first,
+                              size_t rows, size_t panel, float *c) {
+    float unpacked[UNPACK_K * QLM_MAX_NR];
+    memset(c, 0, rows * weight->kernels->nr * sizeof *c);
+    for (size_t g = 0; g < weight->groups; g++) {
+        struct qlm_span span = qlm_packed_span(weight, g);
+        for (size_t done = 0; done < span.count; done += UNPACK_K) {
+            size_t count = qlm_min_size(span.count - done, UNPACK_K);
+            unpack(weight, panel, g, span.padded + done, count, unpacked);
+            rows_times(weight->kernels, input->x + first * input->k + span.start + done, input->k, rows, count,
+                       unpacked, c, 1);
+        }
+    }
+}
+
+void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
+                     size_t rows, size_t panel) {
+    const struct qlm_packed *weight = output->weight;
+    float c[QLM_FLOAT_ROWS * QLM_MAX_NR];
+    if (weight->kind == QLM_PACKED_F32)
+        rows_times(weight->kernels, input->x + first * input->k, input->k, rows, weight->k,
+                   (const float *)weight->panels + panel * weight->k_padded * weight->kernels->nr, c, 0);
+    else
+        products_of_codes(input, weight, first, rows, panel, c);
+    finish_floats(weight->kernels, output->activation, rows, c, NULL, NULL, place_of(output, weight, first, panel));
+}
