@@ -1,0 +1,1 @@
+"""File formats: readers and writers of our own."""
