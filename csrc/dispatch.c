@@ -1,0 +1,125 @@
+/* dispatch.c: the tables of kernels, one a tier, and which of them is in use.  The file to open first.
+ *
+ *   table        common kernels  int8 kernels  the CPU must have
+ *   scalar       scalar          scalar        nothing
+ *   avx2         avx2            avx2          AVX2, FMA, F16C
+ *   avxvnni      avx2            avxvnni       these and AVX-VNNI
+ *   avx512vnni   avx512          avx512vnni    AVX-512 F BW VL DQ, VNNI
+ *   neondot      neon            neondot       NEON, dot product
+ *
+ * All tables give the same bits, so which one runs is a matter of speed alone.  It is chosen once, at start: a packed
+ * weight remembers the table that laid it out.
+ */
+#include <string.h>
+
+#include "cpu.h"
+#include "kernels/shapes.h"
+#include "qlm.h"
+
+#define SLOT_scalar(ret, name, args) .name = qlm_##name##_scalar,
+#define SLOT_avx2(ret, name, args) .name = qlm_##name##_avx2,
+#define SLOT_avxvnni(ret, name, args) .name = qlm_##name##_avxvnni,
+#define SLOT_avx512(ret, name, args) .name = qlm_##name##_avx512,
+#define SLOT_avx512vnni(ret, name, args) .name = qlm_##name##_avx512vnni,
+#define SLOT_neon(ret, name, args) .name = qlm_##name##_neon,
+#define SLOT_neondot(ret, name, args) .name = qlm_##name##_neondot,
+
+/* The constants of shapes.h under the names of the table's fields. */
+#define SHAPE(TIER)                                                                                                    \
+    .left_type = QLM_##TIER##_LEFT, .k_step = QLM_##TIER##_K_STEP, .nr = QLM_##TIER##_NR, .mr_8 = QLM_##TIER##_MR_8,   \
+    .mr_16 = QLM_##TIER##_MR_16, .mr_f32 = QLM_##TIER##_MR_F32
+
+#define SHAPE_FITS(TIER)                                                                                               \
+    _Static_assert(QLM_##TIER##_NR % 16 == 0 && QLM_##TIER##_NR <= QLM_MAX_NR, "panel width");                         \
+    _Static_assert(QLM_##TIER##_MR_8 <= QLM_MAX_MR && QLM_##TIER##_MR_16 <= QLM_MAX_MR &&                              \
+                       QLM_##TIER##_MR_F32 <= QLM_MAX_MR,                                                              \
+                   "tile height")
+
+SHAPE_FITS(SCALAR);
+static const struct qlm_kernels scalar_table = {
+    .isa = "scalar",
+    .features = 0,
+    SHAPE(SCALAR),
+    QLM_COMMON_KERNELS(SLOT_scalar)
+    QLM_INT8_KERNELS(SLOT_scalar)
+};
+
+#if defined(__x86_64__)
+
+#define FEATURES_AVX2 (QLM_CPU_AVX2 | QLM_CPU_FMA | QLM_CPU_F16C)
+#define FEATURES_AVX512 (QLM_CPU_AVX512F | QLM_CPU_AVX512BW | QLM_CPU_AVX512VL | QLM_CPU_AVX512DQ)
+
+SHAPE_FITS(AVX2);
+static const struct qlm_kernels avx2_table = {
+    .isa = "avx2",
+    .features = FEATURES_AVX2,
+    SHAPE(AVX2),
+    QLM_COMMON_KERNELS(SLOT_avx2)
+    QLM_INT8_KERNELS(SLOT_avx2)
+};
+
+SHAPE_FITS(AVXVNNI);
+static const struct qlm_kernels avxvnni_table = {
+    .isa = "avxvnni",
+    .features = FEATURES_AVX2 | QLM_CPU_AVXVNNI,
+    SHAPE(AVXVNNI),
+    QLM_COMMON_KERNELS(SLOT_avx2)
+    QLM_INT8_KERNELS(SLOT_avxvnni)
+};
+
+SHAPE_FITS(AVX512VNNI);
+static const struct qlm_kernels avx512vnni_table = {
+    .isa = "avx512vnni",
+    .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
+    SHAPE(AVX512VNNI),
+    QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT8_KERNELS(SLOT_avx512vnni)
+};
+
+static const struct qlm_kernels *const tables[] = {&scalar_table, &avx2_table, &avxvnni_table, &avx512vnni_table};
+
+#elif defined(__aarch64__)
+
+SHAPE_FITS(NEONDOT);
+static const struct qlm_kernels neondot_table = {
+    .isa = "neondot",
+    .features = QLM_CPU_NEON | QLM_CPU_DOTPROD,
+    SHAPE(NEONDOT),
+    QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT8_KERNELS(SLOT_neondot)
+};
+
+static const struct qlm_kernels *const tables[] = {&scalar_table, &neondot_table};
+
+#else
+
+static const struct qlm_kernels *const tables[] = {&scalar_table};
+
+#endif
+
+#define TABLE_COUNT (sizeof tables / sizeof tables[0])
+
+const struct qlm_kernels *qlm_kernels_in_use = &scalar_table;
+
+const struct qlm_kernels *qlm_kernels_at(size_t index) { return index < TABLE_COUNT ? tables[index] : NULL; }
+
+int qlm_kernels_usable(const struct qlm_kernels *table)
+{
+    return (qlm_cpu_features() & table->features) == table->features;
+}
+
+const struct qlm_kernels *qlm_kernels_named(const char *isa)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        if (strcmp(tables[i]->isa, isa) == 0) return qlm_kernels_usable(tables[i]) ? tables[i] : NULL;
+    return NULL;
+}
+
+const struct qlm_kernels *qlm_kernels_best(void)
+{
+    size_t best = TABLE_COUNT - 1;
+    while (best > 0 && !qlm_kernels_usable(tables[best])) best--;
+    return tables[best];
+}
+
+void qlm_kernels_use(const struct qlm_kernels *table) { qlm_kernels_in_use = table; }
