@@ -13,16 +13,17 @@
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
-static size_t element_size(const struct qlm_packed *layout) {
-    return layout->kind == QLM_PACKED_16 || layout->kernels->left_type == QLM_LEFT_S16 ? 2 : 1;
-}
+static size_t element_size(const struct qlm_packed *layout)
+{ return layout->kind == QLM_PACKED_16 || layout->kernels->left_type == QLM_LEFT_S16 ? 2 : 1; }
 
-static int input_grouped(const struct qlm_packed *layout, const struct qlm_linear_input *input) {
+static int input_grouped(const struct qlm_packed *layout, const struct qlm_linear_input *input)
+{
     if (input->group && input->group < input->k) return 2;
     return layout->groups > 1 || layout->offset || input->interval || input->offset;
 }
 
-static size_t reserve(size_t *used, size_t bytes) {
+static size_t reserve(size_t *used, size_t bytes)
+{
     size_t start = *used;
     *used = qlm_round_up(start + bytes, 64);
     return start;
@@ -32,7 +33,8 @@ static void *place(char *base, size_t at) { return base ? base + at : NULL; }
 
 /* With NULL memory it only counts.  rows <= 4096 and k_padded fits memory already, so no size here can overflow. */
 static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
-                      size_t rows, char *memory) {
+                      size_t rows, char *memory)
+{
     size_t used = 0, params = rows * layout->groups;
     left->rows = rows;
     left->grouped = input_grouped(layout, input);
@@ -49,15 +51,15 @@ static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     return used;
 }
 
-size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows) {
+size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows)
+{
     struct qlm_left left;
     return lay_out(&left, layout, input, rows, NULL);
 }
 
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
-                      size_t rows, void *memory) {
-    lay_out(left, layout, input, rows, memory);
-}
+                      size_t rows, void *memory)
+{ lay_out(left, layout, input, rows, memory); }
 
 /* ---- codes of one piece --------------------------------------------------------------------------------------- */
 
@@ -78,18 +80,19 @@ struct piece {
     int constant;
 };
 
-static int code_signed(const struct filler *f) {
-    return f->input->type.code == QLM_S8 || f->input->type.code == QLM_S16;
-}
+static int code_signed(const struct filler *f)
+{ return f->input->type.code == QLM_S8 || f->input->type.code == QLM_S16; }
 
-static int32_t left_shift(const struct filler *f) {
+static int32_t left_shift(const struct filler *f)
+{
     if (f->layout->kind == QLM_PACKED_16) return f->input->type.code == QLM_U16 ? 32768 : 0;
     uint8_t type = f->layout->kernels->left_type;
     if (type == QLM_LEFT_U8) return code_signed(f) ? -128 : 0;
     return type == QLM_LEFT_S8 && !code_signed(f) ? 128 : 0;
 }
 
-static void fill_constant(const struct filler *f, size_t n, int32_t value, void *to) {
+static void fill_constant(const struct filler *f, size_t n, int32_t value, void *to)
+{
     if (f->element == 1) {
         memset(to, (uint8_t)value, n);
         return;
@@ -97,12 +100,14 @@ static void fill_constant(const struct filler *f, size_t n, int32_t value, void 
     for (size_t i = 0; i < n; i++) ((int16_t *)to)[i] = (int16_t)value;
 }
 
-static void shift_words(int16_t *to, size_t n, int32_t shift) {
+static void shift_words(int16_t *to, size_t n, int32_t shift)
+{
     for (size_t i = 0; shift && i < n; i++) to[i] = (int16_t)((int32_t)(uint16_t)to[i] - shift);
 }
 
 /* 16-bit left elements from 8-bit codes (of an 8-bit input beside 16-bit weights). */
-static void widen_bytes(const uint8_t *codes, size_t n, int is_signed, int16_t *to) {
+static void widen_bytes(const uint8_t *codes, size_t n, int is_signed, int16_t *to)
+{
     for (size_t i = 0; i < n; i++) to[i] = is_signed ? (int16_t)(int8_t)codes[i] : (int16_t)codes[i];
 }
 
@@ -110,7 +115,8 @@ static void widen_bytes(const uint8_t *codes, size_t n, int is_signed, int16_t *
 
 /* Quantizes n floats of a piece into 16-bit elements, whatever the width of the code. */
 static int quantize_words(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
-                          int16_t *to) {
+                          int16_t *to)
+{
     const struct qlm_kernels *kernels = f->layout->kernels;
     float zero = (float)piece->zero, lo = (float)f->lo, hi = (float)f->hi, zeros[CHUNK];
     int bad = 0;
@@ -141,7 +147,8 @@ static int quantize_words(const struct filler *f, const struct piece *piece, con
 }
 
 static int quantize_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
-                          void *to) {
+                          void *to)
+{
     const struct qlm_kernels *kernels = f->layout->kernels;
     float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
     if (f->input->interval) {
@@ -155,7 +162,8 @@ static int quantize_bytes(const struct filler *f, const struct piece *piece, con
     return kernels->left_quantize(x, n, piece->scale, zero, lo, hi, to);
 }
 
-static void take_codes(const struct filler *f, size_t at, size_t n, void *to) {
+static void take_codes(const struct filler *f, size_t at, size_t n, void *to)
+{
     int wide = f->input->type.bits > 8;
     const uint8_t *codes = (const uint8_t *)f->input->codes + at * (wide ? 2 : 1);
     if (f->layout->kind == QLM_PACKED_8) {
@@ -170,7 +178,8 @@ static void take_codes(const struct filler *f, size_t at, size_t n, void *to) {
 
 /* n elements of the piece from `column` on, to padded element `at` of the row. */
 static int fill_run(const struct filler *f, const struct piece *piece, size_t input_row, size_t column, size_t n,
-                    size_t at) {
+                    size_t at)
+{
     void *to = f->left->elements + piece->row * f->left->stride + at * f->element;
     size_t flat = input_row * f->input->k + column;
     if (f->input->kind == QLM_INPUT_CODES) {
@@ -182,7 +191,8 @@ static int fill_run(const struct filler *f, const struct piece *piece, size_t in
 }
 
 /* The piece's codes, cut at the spans' borders; spans without padding between them need no cut. */
-static int fill_piece(const struct filler *f, const struct piece *piece, size_t input_row) {
+static int fill_piece(const struct filler *f, const struct piece *piece, size_t input_row)
+{
     const struct qlm_packed *layout = f->layout;
     if (layout->k_padded == layout->k || layout->groups == 1)
         return fill_run(f, piece, input_row, piece->start, piece->count, piece->start);
@@ -199,7 +209,8 @@ static int fill_piece(const struct filler *f, const struct piece *piece, size_t 
 
 /* ---- scales --------------------------------------------------------------------------------------------------- */
 
-static enum qlm_status choose_dynamic(const struct filler *f, const float *x, struct piece *piece) {
+static enum qlm_status choose_dynamic(const struct filler *f, const float *x, struct piece *piece)
+{
     float min = INFINITY, max = -INFINITY;
     if (f->layout->kernels->range_f32(x, piece->count, &min, &max)) return QLM_NONFINITE;
     qlm_range_finish(&min, &max, 1);
@@ -214,7 +225,8 @@ static enum qlm_status choose_dynamic(const struct filler *f, const float *x, st
 }
 
 static enum qlm_status choose_params(const struct filler *f, size_t input_row, size_t index, size_t pieces,
-                                     struct piece *piece) {
+                                     struct piece *piece)
+{
     const struct qlm_linear_input *input = f->input;
     size_t at = input->kind == QLM_INPUT_CODES && !input->per_tensor ? input_row * pieces + index : 0;
     piece->scale = 1.0f;
@@ -228,7 +240,8 @@ static enum qlm_status choose_params(const struct filler *f, size_t input_row, s
 
 /* ---- corrections ---------------------------------------------------------------------------------------------- */
 
-static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span) {
+static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span)
+{
     if (f->layout->kind == QLM_PACKED_8)
         return f->layout->kernels->left_sum(row + span.padded * f->element, span.count);
     const int16_t *elements = (const int16_t *)row + span.padded;
@@ -241,7 +254,8 @@ static int rest_is_read(const struct filler *f) { return f->layout->zero || f->l
 
 /* numerics.md, "Groups": with one scale a row the chain runs over raw codes and the zero point comes after it;
  * otherwise it is subtracted in integers. */
-static void correct_span(const struct filler *f, const struct piece *piece, size_t g) {
+static void correct_span(const struct filler *f, const struct piece *piece, size_t g)
+{
     struct qlm_left *left = f->left;
     struct qlm_span span = qlm_packed_span(f->layout, g);
     size_t at = g * left->rows + piece->row;
@@ -257,7 +271,8 @@ static void correct_span(const struct filler *f, const struct piece *piece, size
     if (left->offset) left->offset[at] = piece->offset;
 }
 
-static void correct_piece(const struct filler *f, const struct piece *piece) {
+static void correct_piece(const struct filler *f, const struct piece *piece)
+{
     f->left->zero[piece->row] = (float)piece->zero;
     size_t g = f->layout->group ? piece->start / f->layout->group : 0;
     for (; g < f->layout->groups; g++) {
@@ -268,14 +283,16 @@ static void correct_piece(const struct filler *f, const struct piece *piece) {
 
 /* ---- rows ----------------------------------------------------------------------------------------------------- */
 
-static size_t first_nonfinite(const struct qlm_linear_input *input, size_t input_row) {
+static size_t first_nonfinite(const struct qlm_linear_input *input, size_t input_row)
+{
     const float *x = input->x + input_row * input->k;
     for (size_t i = 0; i < input->k; i++)
         if (!isfinite(x[i])) return input_row * input->k + i;
     return input_row * input->k; /* the values changed meanwhile */
 }
 
-static enum qlm_status fill_row(const struct filler *f, size_t row, size_t input_row) {
+static enum qlm_status fill_row(const struct filler *f, size_t row, size_t input_row)
+{
     const struct qlm_linear_input *input = f->input;
     size_t group = f->left->grouped == 2 ? input->group : qlm_max_size(input->k, 1);
     size_t pieces = qlm_max_size((input->k + group - 1) / group, 1);
@@ -293,7 +310,8 @@ static enum qlm_status fill_row(const struct filler *f, size_t row, size_t input
 }
 
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
-                              const struct qlm_linear_input *input, size_t first, size_t *bad) {
+                              const struct qlm_linear_input *input, size_t first, size_t *bad)
+{
     struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
     filler.shift = left_shift(&filler);
     qlm_code_bounds(&input->type, input->symmetric, &filler.lo, &filler.hi);

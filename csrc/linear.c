@@ -32,7 +32,8 @@ struct job {
     _Atomic size_t bad;
 };
 
-static void fail(struct job *job, enum qlm_status status, size_t bad) {
+static void fail(struct job *job, enum qlm_status status, size_t bad)
+{
     size_t seen = atomic_load(&job->bad);
     while (status == QLM_NONFINITE && bad < seen && !atomic_compare_exchange_weak(&job->bad, &seen, bad)) {}
     int ok = QLM_OK;
@@ -41,18 +42,17 @@ static void fail(struct job *job, enum qlm_status status, size_t bad) {
 
 static size_t panels_of(const struct qlm_packed *weight) { return weight->n_padded / weight->kernels->nr; }
 
-static size_t block_rows(const struct job *job, size_t block) {
-    return qlm_min_size(job->block_rows, job->end - job->begin - block * job->block_rows);
-}
+static size_t block_rows(const struct job *job, size_t block)
+{ return qlm_min_size(job->block_rows, job->end - job->begin - block * job->block_rows); }
 
 /* ---- one block times a run of panels -------------------------------------------------------------------------- */
 
-static size_t rows_a_tile(const struct qlm_packed *weight) {
-    return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8;
-}
+static size_t rows_a_tile(const struct qlm_packed *weight)
+{ return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8; }
 
 static void panel_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                           size_t first, size_t panel) {
+                           size_t first, size_t panel)
+{
     const struct qlm_packed *weight = output->weight;
     size_t mr = rows_a_tile(weight), width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
     for (size_t row = 0; row < left->rows; row += mr) {
@@ -66,7 +66,8 @@ static void panel_of_codes(const struct job *job, const struct qlm_left *left, c
     }
 }
 
-static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to) {
+static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to)
+{
     size_t first = job->begin + block * job->block_rows;
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
@@ -84,7 +85,8 @@ static void run_panels(const struct job *job, const struct qlm_left *left, size_
 
 /* ---- tasks ---------------------------------------------------------------------------------------------------- */
 
-static int fill_block(struct job *job, struct qlm_left *left, size_t block) {
+static int fill_block(struct job *job, struct qlm_left *left, size_t block)
+{
     size_t bad = 0;
     enum qlm_status status =
         qlm_left_fill(left, job->outputs[0].weight, job->input, job->begin + block * job->block_rows, &bad);
@@ -93,7 +95,8 @@ static int fill_block(struct job *job, struct qlm_left *left, size_t block) {
 }
 
 /* A whole block: quantize, then all panels. */
-static void block_task(void *context, size_t block, unsigned worker) {
+static void block_task(void *context, size_t block, unsigned worker)
+{
     (void)worker;
     struct job *job = context;
     struct qlm_left left;
@@ -109,7 +112,8 @@ static void block_task(void *context, size_t block, unsigned worker) {
 }
 
 /* One run of panels of one block whose codes are ready, or whose input is float. */
-static void run_task(void *context, size_t index, unsigned worker) {
+static void run_task(void *context, size_t index, unsigned worker)
+{
     (void)worker;
     struct job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
@@ -117,7 +121,8 @@ static void run_task(void *context, size_t index, unsigned worker) {
     run_panels(job, job->prepared ? &job->prepared[block] : NULL, block, from, to);
 }
 
-static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, unsigned)) {
+static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, unsigned))
+{
     size_t rows = job->end - job->begin, work = rows * job->input->k, n = 0;
     for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
     if (tasks > 1 && qlm_threads() > 1 && work >= THREAD_WORK / (n ? n : 1)) {
@@ -129,7 +134,8 @@ static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, u
 
 static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
 
-static void choose_runs(struct job *job) {
+static void choose_runs(struct job *job)
+{
     job->runs = qlm_min_size((wanted_tasks() + job->blocks - 1) / job->blocks, job->panels);
     if (!job->runs) job->runs = 1;
 }
@@ -138,7 +144,8 @@ static void choose_runs(struct job *job) {
 
 #define MAX_PREPARED 16
 
-static void run_prepared(struct job *job) {
+static void run_prepared(struct job *job)
+{
     const struct qlm_packed *layout = job->outputs[0].weight;
     struct qlm_left blocks[MAX_PREPARED];
     size_t bytes = 0, at = 0;
@@ -162,7 +169,8 @@ static void run_prepared(struct job *job) {
 
 /* ---- blocking -------------------------------------------------------------------------------------------------- */
 
-static void cut(struct job *job, size_t rows, size_t mr) {
+static void cut(struct job *job, size_t rows, size_t mr)
+{
     size_t total = job->end - job->begin;
     rows = qlm_max_size(rows / mr, 1) * mr;
     job->block_rows = rows;
@@ -171,7 +179,8 @@ static void cut(struct job *job, size_t rows, size_t mr) {
     for (size_t i = 0; i < job->count; i++) job->panels += panels_of(job->outputs[i].weight);
 }
 
-static enum qlm_status run_codes(struct job *job) {
+static enum qlm_status run_codes(struct job *job)
+{
     const struct qlm_packed *layout = job->outputs[0].weight;
     size_t bytes = qlm_max_size(qlm_left_bytes(layout, job->input, 1), 1);
     size_t rows = qlm_min_size((size_t)BLOCK_BYTES / bytes, (size_t)BLOCK_ROWS), mr = rows_a_tile(layout);
@@ -183,7 +192,8 @@ static enum qlm_status run_codes(struct job *job) {
     return (enum qlm_status)atomic_load(&job->status);
 }
 
-static enum qlm_status run_floats(struct job *job) {
+static enum qlm_status run_floats(struct job *job)
+{
     size_t mr = job->outputs[0].weight->kernels->mr_f32;
     cut(job, qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr, mr);
     choose_runs(job);
@@ -196,7 +206,8 @@ static enum qlm_status run_floats(struct job *job) {
 /* The layout in which a weight can meet this input: 16-bit codes where either side has them, and groups no coarser
  * than the activations'. */
 static enum qlm_status fit(const struct qlm_packed *weight, const struct qlm_linear_input *input,
-                           struct qlm_packed *repacked, const struct qlm_packed **fitting) {
+                           struct qlm_packed *repacked, const struct qlm_packed **fitting)
+{
     enum qlm_packed_kind kind = input->type.bits > 8 ? QLM_PACKED_16 : weight->kind;
     size_t group = input->group && input->group < weight->group ? input->group : weight->group;
     *fitting = weight;
@@ -205,7 +216,8 @@ static enum qlm_status fit(const struct qlm_packed *weight, const struct qlm_lin
     return qlm_repack(repacked, weight, kind, group);
 }
 
-static enum qlm_status run_output(struct job *job, const struct qlm_linear_output *output) {
+static enum qlm_status run_output(struct job *job, const struct qlm_linear_output *output)
+{
     struct qlm_packed repacked = {.block = NULL};
     struct qlm_linear_output fitted = *output;
     enum qlm_status status = fit(output->weight, job->input, &repacked, &fitted.weight);
@@ -216,23 +228,23 @@ static enum qlm_status run_output(struct job *job, const struct qlm_linear_outpu
     return status;
 }
 
-static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b) {
-    return a->kind == b->kind && a->group == b->group && !a->zero == !b->zero && !a->offset == !b->offset;
-}
+static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b)
+{ return a->kind == b->kind && a->group == b->group && !a->zero == !b->zero && !a->offset == !b->offset; }
 
-static int fits(const struct qlm_packed *weight, const struct qlm_linear_input *input) {
-    return (weight->kind == QLM_PACKED_16 || input->type.bits <= 8) && (!input->group || input->group >= weight->group);
-}
+static int fits(const struct qlm_packed *weight, const struct qlm_linear_input *input)
+{ return (weight->kind == QLM_PACKED_16 || input->type.bits <= 8) && (!input->group || input->group >= weight->group); }
 
 /* Outputs whose weights share a layout share the quantized rows. */
-static int shareable(const struct job *job) {
+static int shareable(const struct job *job)
+{
     for (size_t i = 0; i < job->count; i++)
         if (!fits(job->outputs[i].weight, job->input) || !same_layout(job->outputs[0].weight, job->outputs[i].weight))
             return 0;
     return 1;
 }
 
-static enum qlm_status run_all_codes(struct job *job) {
+static enum qlm_status run_all_codes(struct job *job)
+{
     const struct qlm_linear_output *outputs = job->outputs;
     size_t count = job->count;
     if (shareable(job)) return run_codes(job);
@@ -244,14 +256,16 @@ static enum qlm_status run_all_codes(struct job *job) {
 }
 
 static int offsets_on_both_sides(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs,
-                                 size_t count) {
+                                 size_t count)
+{
     for (size_t i = 0; i < count; i++)
         if (outputs[i].weight->offset && (input->interval || input->offset)) return 1;
     return 0;
 }
 
 enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
-                           size_t begin, size_t end, size_t *bad) {
+                           size_t begin, size_t end, size_t *bad)
+{
     struct job job = {.input = input, .outputs = outputs, .count = count, .begin = begin, .end = end};
     atomic_init(&job.status, QLM_OK);
     atomic_init(&job.bad, SIZE_MAX);
@@ -268,7 +282,8 @@ enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct ql
 }
 
 enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, size_t m, const struct qlm_packed *b,
-                                 int wide, size_t begin, size_t end, void *c) {
+                                 int wide, size_t begin, size_t end, void *c)
+{
     static const float one = 1.0f;
     struct qlm_linear_input input = {
         .kind = QLM_INPUT_CODES, .m = m, .k = b->k, .type = *type, .codes = a, .scale = &one, .per_tensor = 1};

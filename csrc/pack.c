@@ -17,24 +17,28 @@
 
 #define ALIGNMENT 64
 
-size_t qlm_packed_step(const struct qlm_packed *packed) {
+size_t qlm_packed_step(const struct qlm_packed *packed)
+{
     if (packed->kind == QLM_PACKED_F32) return 1;
     return packed->kind == QLM_PACKED_8 ? packed->kernels->k_step : 2;
 }
 
-static size_t element_size(const struct qlm_packed *packed) {
+static size_t element_size(const struct qlm_packed *packed)
+{
     if (packed->kind == QLM_PACKED_F32) return sizeof(float);
     return packed->kind == QLM_PACKED_8 ? sizeof(int8_t) : sizeof(int16_t);
 }
 
-struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g) {
+struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g)
+{
     size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
     struct qlm_span span = {g * packed->group, packed->group, g * stride};
     if (span.start + span.count > packed->k) span.count = packed->k - span.start;
     return span;
 }
 
-static int32_t code_at(const void *codes, enum qlm_code code, size_t i) {
+static int32_t code_at(const void *codes, enum qlm_code code, size_t i)
+{
     switch (code) {
     case QLM_S8:
         return ((const int8_t *)codes)[i];
@@ -48,7 +52,8 @@ static int32_t code_at(const void *codes, enum qlm_code code, size_t i) {
 }
 
 /* What is taken off a code so that it fits the signed element of a panel; 4-bit codes fit as they are. */
-static int32_t code_shift(const struct qlm_type *type) {
+static int32_t code_shift(const struct qlm_type *type)
+{
     if (type->code == QLM_U8 && type->max > 127) return 128;
     if (type->code == QLM_U16 && type->max > 32767) return 32768;
     return 0;
@@ -63,7 +68,8 @@ struct carver {
     int overflow;
 };
 
-static void *carve(struct carver *carver, size_t count, size_t size) {
+static void *carve(struct carver *carver, size_t count, size_t size)
+{
     size_t bytes, start = carver->used;
     if (__builtin_mul_overflow(count, size, &bytes) || __builtin_add_overflow(bytes, (size_t)ALIGNMENT - 1, &bytes) ||
         __builtin_add_overflow(start, bytes & ~(size_t)(ALIGNMENT - 1), &carver->used))
@@ -71,7 +77,8 @@ static void *carve(struct carver *carver, size_t count, size_t size) {
     return carver->base ? carver->base + start : NULL;
 }
 
-static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_zero, int has_offset) {
+static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_zero, int has_offset)
+{
     size_t elements, params;
     if (__builtin_mul_overflow(packed->n_padded, packed->k_padded, &elements) ||
         __builtin_mul_overflow(packed->n_padded, packed->groups, &params)) {
@@ -88,7 +95,8 @@ static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_ze
     packed->offset = has_offset ? carve(carver, params, sizeof(float)) : NULL;
 }
 
-static enum qlm_status allocate(struct qlm_packed *packed, int has_zero, int has_offset) {
+static enum qlm_status allocate(struct qlm_packed *packed, int has_zero, int has_offset)
+{
     struct carver carver = {NULL, 0, 0};
     lay_out(&carver, packed, has_zero, has_offset);
     if (carver.overflow) return QLM_NO_MEMORY;
@@ -101,7 +109,8 @@ static enum qlm_status allocate(struct qlm_packed *packed, int has_zero, int has
     return QLM_OK;
 }
 
-void qlm_packed_free(struct qlm_packed *packed) {
+void qlm_packed_free(struct qlm_packed *packed)
+{
     qlm_aligned_free(packed->block);
     packed->block = NULL;
 }
@@ -109,12 +118,14 @@ void qlm_packed_free(struct qlm_packed *packed) {
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
 /* Element (j, at) of the panels: at counts padded k. */
-size_t qlm_packed_index(const struct qlm_packed *packed, size_t j, size_t at) {
+size_t qlm_packed_index(const struct qlm_packed *packed, size_t j, size_t at)
+{
     size_t step = qlm_packed_step(packed), nr = packed->kernels->nr;
     return (j / nr * packed->k_padded + at / step * step) * nr + j % nr * step + at % step;
 }
 
-static void store_code(struct qlm_packed *packed, size_t j, size_t at, int32_t value) {
+static void store_code(struct qlm_packed *packed, size_t j, size_t at, int32_t value)
+{
     size_t index = qlm_packed_index(packed, j, at);
     if (packed->kind == QLM_PACKED_8)
         ((int8_t *)packed->panels)[index] = (int8_t)value;
@@ -122,13 +133,15 @@ static void store_code(struct qlm_packed *packed, size_t j, size_t at, int32_t v
         ((int16_t *)packed->panels)[index] = (int16_t)value;
 }
 
-int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at) {
+int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at)
+{
     size_t index = qlm_packed_index(packed, j, at);
     return packed->kind == QLM_PACKED_8 ? ((const int8_t *)packed->panels)[index]
                                         : ((const int16_t *)packed->panels)[index];
 }
 
-static int64_t pack_span(struct qlm_packed *packed, const void *codes, size_t j, struct qlm_span span) {
+static int64_t pack_span(struct qlm_packed *packed, const void *codes, size_t j, struct qlm_span span)
+{
     int64_t sum = 0;
     for (size_t i = 0; i < span.count; i++) {
         int32_t value = code_at(codes, packed->type.code, j * packed->k + span.start + i) - packed->shift;
@@ -138,7 +151,8 @@ static int64_t pack_span(struct qlm_packed *packed, const void *codes, size_t j,
     return sum;
 }
 
-static void pack_codes(struct qlm_packed *packed, const void *codes) {
+static void pack_codes(struct qlm_packed *packed, const void *codes)
+{
     for (size_t j = 0; j < packed->n; j++)
         for (size_t g = 0; g < packed->groups; g++) {
             int64_t sum = pack_span(packed, codes, j, qlm_packed_span(packed, g));
@@ -147,7 +161,8 @@ static void pack_codes(struct qlm_packed *packed, const void *codes) {
         }
 }
 
-static void pack_floats(struct qlm_packed *packed, const float *weight) {
+static void pack_floats(struct qlm_packed *packed, const float *weight)
+{
     float *panels = packed->panels;
     for (size_t j = 0; j < packed->n; j++)
         for (size_t i = 0; i < packed->k; i++) panels[qlm_packed_index(packed, j, i)] = weight[j * packed->k + i];
@@ -156,7 +171,8 @@ static void pack_floats(struct qlm_packed *packed, const float *weight) {
 /* ---- parameters ----------------------------------------------------------------------------------------------- */
 
 static void pack_params(struct qlm_packed *packed, int per_tensor, const float *scale, const int32_t *zero,
-                        const float *offset) {
+                        const float *offset)
+{
     for (size_t j = 0; j < packed->n; j++)
         for (size_t g = 0; g < packed->groups; g++) {
             size_t from = per_tensor ? 0 : j * packed->groups + g, to = g * packed->n_padded + j;
@@ -167,7 +183,8 @@ static void pack_params(struct qlm_packed *packed, int per_tensor, const float *
 }
 
 /* C: the chain of fma(scale, sum of (b' - zero'), C) over the groups, in ascending order (numerics.md). */
-static void pack_chain(struct qlm_packed *packed) {
+static void pack_chain(struct qlm_packed *packed)
+{
     for (size_t g = 0; g < packed->groups; g++) {
         int64_t count = (int64_t)qlm_packed_span(packed, g).count;
         for (size_t j = 0; j < packed->n; j++) {
@@ -178,7 +195,8 @@ static void pack_chain(struct qlm_packed *packed) {
     }
 }
 
-static int any_zero_point(const struct qlm_packed *packed, int per_tensor, const int32_t *zero) {
+static int any_zero_point(const struct qlm_packed *packed, int per_tensor, const int32_t *zero)
+{
     size_t params = per_tensor ? 1 : packed->n * packed->groups;
     if (packed->shift) return 1;
     for (size_t i = 0; zero && i < params; i++)
@@ -187,7 +205,8 @@ static int any_zero_point(const struct qlm_packed *packed, int per_tensor, const
 }
 
 enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
-                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset) {
+                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset)
+{
     memset(packed, 0, sizeof *packed);
     packed->kernels = qlm_kernels_in_use;
     packed->kind = !scale ? QLM_PACKED_F32 : type->bits > 8 ? QLM_PACKED_16 : QLM_PACKED_8;
@@ -218,7 +237,8 @@ enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const st
 
 /* ---- the same weight in another layout ------------------------------------------------------------------------ */
 
-static void repack_span(struct qlm_packed *to, const struct qlm_packed *from, size_t j, size_t g) {
+static void repack_span(struct qlm_packed *to, const struct qlm_packed *from, size_t j, size_t g)
+{
     struct qlm_span span = qlm_packed_span(to, g);
     size_t from_g = from->group ? span.start / from->group : 0;
     struct qlm_span source = qlm_packed_span(from, from_g);
@@ -237,7 +257,8 @@ static void repack_span(struct qlm_packed *to, const struct qlm_packed *from, si
 }
 
 enum qlm_status qlm_repack(struct qlm_packed *to, const struct qlm_packed *from, enum qlm_packed_kind kind,
-                           size_t group) {
+                           size_t group)
+{
     *to = *from;
     to->kind = kind;
     to->block = NULL;

@@ -15,31 +15,30 @@
 #define TILE (QLM_MAX_MR * QLM_MAX_NR)
 #define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
 
-static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element) {
-    return left->elements + row * left->stride + at * element;
-}
+static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
+{ return left->elements + row * left->stride + at * element; }
 
 static size_t left_element(const struct qlm_packed *weight) { return 4 / weight->kernels->k_step; }
 
-static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size_t at) {
-    return (const int8_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr;
-}
+static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size_t at)
+{ return (const int8_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr; }
 
-static const int16_t *panel_16(const struct qlm_packed *weight, size_t panel, size_t at) {
-    return (const int16_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr;
-}
+static const int16_t *panel_16(const struct qlm_packed *weight, size_t panel, size_t at)
+{ return (const int16_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr; }
 
 /* ---- exact sums ----------------------------------------------------------------------------------------------- */
 
 static void sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                    size_t at, size_t count, int32_t *acc) {
+                    size_t at, size_t count, int32_t *acc)
+{
     size_t step = weight->kernels->k_step;
     weight->kernels->gemm_8(m, (count + step - 1) / step, left_at(left, row, at, left_element(weight)), left->stride,
                             panel_8(weight, panel, at), acc, weight->kernels->nr);
 }
 
 static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                    struct qlm_span span, int64_t *acc) {
+                    struct qlm_span span, int64_t *acc)
+{
     const struct qlm_kernels *kernels = weight->kernels;
     if (weight->kind == QLM_PACKED_16) {
         kernels->gemm_16(m, (span.count + 1) / 2, (const int16_t *)left_at(left, row, span.padded, 2), left->stride / 2,
@@ -56,7 +55,8 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
 
 /* acc' = acc - zx * sums - zero' * rest, in 64 bits. */
 static void correct_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                       size_t g, int64_t *acc) {
+                       size_t g, int64_t *acc)
+{
     size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
     const int32_t *zero = weight->zero ? weight->zero + params : NULL;
     for (size_t i = 0; i < m; i++) {
@@ -66,13 +66,13 @@ static void correct_64(const struct qlm_left *left, const struct qlm_packed *wei
     }
 }
 
-static int needs_64(const struct qlm_packed *weight, size_t count) {
-    return weight->kind == QLM_PACKED_16 || count > EXACT_K;
-}
+static int needs_64(const struct qlm_packed *weight, size_t count)
+{ return weight->kind == QLM_PACKED_16 || count > EXACT_K; }
 
 /* fl(acc') of a span as floats, by the 64-bit path. */
 static void floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t g, float *sums) {
+                      size_t g, float *sums)
+{
     int64_t acc[TILE];
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, g), acc);
     correct_64(left, weight, row, m, panel, g, acc);
@@ -89,7 +89,8 @@ struct place {
 };
 
 static struct place place_of(const struct qlm_linear_output *output, const struct qlm_packed *weight, size_t row,
-                             size_t panel) {
+                             size_t panel)
+{
     size_t column = panel * weight->kernels->nr, at = row * weight->n + column;
     struct place place = {.n = qlm_min_size(weight->n - column, (size_t)weight->kernels->nr), .ld = weight->n};
     place.bias = output->bias ? output->bias + column : NULL;
@@ -99,13 +100,13 @@ static struct place place_of(const struct qlm_linear_output *output, const struc
 }
 
 static void finish_floats(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc,
-                          const float *sw, const float *sx, struct place to) {
-    kernels->epilogue_f32(m, to.n, acc, kernels->nr, sw, sx, to.bias, activation, to.residual, to.ld, to.out, to.ld);
-}
+                          const float *sw, const float *sx, struct place to)
+{ kernels->epilogue_f32(m, to.n, acc, kernels->nr, sw, sx, to.bias, activation, to.residual, to.ld, to.out, to.ld); }
 
 /* One scale a row, one span: the whole correction is in integers. */
 static void tile_single(const struct qlm_left *left, const struct qlm_linear_output *output,
-                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to) {
+                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to)
+{
     const struct qlm_kernels *kernels = weight->kernels;
     size_t column = panel * kernels->nr;
     const float *sw = weight->scale + column, *sx = left->sx + row;
@@ -124,7 +125,8 @@ static void tile_single(const struct qlm_left *left, const struct qlm_linear_out
 
 /* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */
 static void group_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                     size_t g, float *t) {
+                     size_t g, float *t)
+{
     float sums[TILE];
     size_t nr = weight->kernels->nr;
     const float *sw = weight->scale + g * weight->n_padded + panel * nr;
@@ -141,7 +143,8 @@ static void group_64(const struct qlm_left *left, const struct qlm_packed *weigh
 
 /* Activations' float offsets of a group: t = fma(offset, fl(sw * fl(sum of w's codes)), t). */
 static void group_offsets(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
-                          size_t panel, size_t g, float *t) {
+                          size_t panel, size_t g, float *t)
+{
     size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
     int64_t count = (int64_t)qlm_packed_span(weight, g).count;
     float column[QLM_MAX_NR];
@@ -153,7 +156,8 @@ static void group_offsets(const struct qlm_left *left, const struct qlm_packed *
 }
 
 static void tile_span(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t g, float *t) {
+                      size_t g, float *t)
+{
     const struct qlm_kernels *kernels = weight->kernels;
     struct qlm_span span = qlm_packed_span(weight, g);
     size_t nr = kernels->nr, params = g * weight->n_padded + panel * nr, rows = g * left->rows + row;
@@ -171,7 +175,8 @@ static void tile_span(const struct qlm_left *left, const struct qlm_packed *weig
 }
 
 static void tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to) {
+                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to)
+{
     const struct qlm_kernels *kernels = weight->kernels;
     size_t nr = kernels->nr;
     float t[TILE];
@@ -184,7 +189,8 @@ static void tile_grouped(const struct qlm_left *left, const struct qlm_linear_ou
 }
 
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
-                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel) {
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel)
+{
     struct place to = place_of(output, weight, first + row, panel);
     if (left->grouped)
         tile_grouped(left, output, weight, row, m, panel, to);
@@ -193,7 +199,8 @@ void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output 
 }
 
 void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                    int wide, void *c, size_t ldc) {
+                    int wide, void *c, size_t ldc)
+{
     size_t nr = weight->kernels->nr, n = qlm_min_size(weight->n - panel * nr, nr);
     int64_t acc[TILE];
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, 0), acc);
@@ -210,8 +217,8 @@ void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight
 /* ---- float input ---------------------------------------------------------------------------------------------- */
 
 /* Rows k0 .. k0 + count of a panel as floats: the values a product sees are the dequantized weights. */
-static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, size_t count, size_t params,
-                      float *out) {
+static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, size_t count, size_t params, float *out)
+{
     size_t nr = weight->kernels->nr;
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < nr; j++) {
@@ -222,7 +229,8 @@ static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, 
         }
 }
 
-static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size_t at, size_t count, float *out) {
+static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size_t at, size_t count, float *out)
+{
     size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
     if (weight->kind == QLM_PACKED_16) {
         unpack_16(weight, panel, at, count, params, out);
@@ -238,14 +246,16 @@ static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size
 
 /* c [rows][nr] (+)= x[:, k0 : k0 + count] b, tile by tile. */
 static void rows_times(const struct qlm_kernels *kernels, const float *x, size_t ldx, size_t rows, size_t count,
-                       const float *b, float *c, int accumulate) {
+                       const float *b, float *c, int accumulate)
+{
     for (size_t row = 0; row < rows; row += kernels->mr_f32)
         kernels->gemm_f32(qlm_min_size(rows - row, (size_t)kernels->mr_f32), count, x + row * ldx, ldx, b,
                           c + row * kernels->nr, kernels->nr, accumulate);
 }
 
 static void products_of_codes(const struct qlm_linear_input *input, const struct qlm_packed *weight, size_t first,
-                              size_t rows, size_t panel, float *c) {
+                              size_t rows, size_t panel, float *c)
+{
     float unpacked[UNPACK_K * QLM_MAX_NR];
     memset(c, 0, rows * weight->kernels->nr * sizeof *c);
     for (size_t g = 0; g < weight->groups; g++) {
@@ -260,7 +270,8 @@ static void products_of_codes(const struct qlm_linear_input *input, const struct
 }
 
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
-                     size_t rows, size_t panel) {
+                     size_t rows, size_t panel)
+{
     const struct qlm_packed *weight = output->weight;
     float c[QLM_FLOAT_ROWS * QLM_MAX_NR];
     if (weight->kind == QLM_PACKED_F32)
