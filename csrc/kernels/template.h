@@ -1,0 +1,54 @@
+/* What the template sources (*.inc.h) need besides a vec_<isa>.h: the names of kernels.
+ *
+ * A file of an instruction set defines QLM_ISA, includes its vec_<isa>.h and then the templates.  Each vec_<isa>.h
+ * offers the same 16 lanes of float32 (v16f), int32 (v16i) and their masks (v16m), and means the same bits:
+ *
+ *   v16_f_min(a, b)    a < b ? a : b, so b where a lane is NaN or both are zeros; v16_f_max alike with >
+ *   v16_f_fma(a, b, c) a b + c rounded once; v16_f_fnma: c - a b
+ *   comparisons        false where a lane is NaN
+ *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
+ *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
+ *   store_low8/16      the low byte or the low two bytes of each lane
+ *   v16_i_from_f       for values in the range of int32; halves go to even
+ *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
+ */
+#ifndef QLM_TEMPLATE_H
+#define QLM_TEMPLATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define QLM_INLINE static inline __attribute__((always_inline)) QLM_TARGET
+
+#define QLM_NAME_PASTE(name, isa) qlm_##name##_##isa
+#define QLM_NAME_EXPAND(name, isa) QLM_NAME_PASTE(name, isa)
+#define QLM_NAME(name) QLM_NAME_EXPAND(name, QLM_ISA)
+#define QLM_KERNEL(ret, name) QLM_TARGET ret QLM_NAME(name)
+
+/* The loads and stores of at most 16 elements, from those that each vec_<isa>.h defines. */
+#define QLM_LOAD_N(name, type, lanes)                                                                                  \
+    QLM_INLINE lanes name##_n(const type *p, size_t n)                                                                 \
+    {                                                                                                                  \
+        return n < 16 ? name##_part(p, n) : name(p);                                                                   \
+    }
+#define QLM_STORE_N(name, type, lanes)                                                                                 \
+    QLM_INLINE void name##_n(type *p, size_t n, lanes v)                                                               \
+    {                                                                                                                  \
+        if (n < 16)                                                                                                    \
+            name##_part(p, n, v);                                                                                      \
+        else                                                                                                           \
+            name(p, v);                                                                                                \
+    }
+#define QLM_LOADS_AND_STORES_N                                                                                         \
+    QLM_LOAD_N(v16_f_load, float, v16f)                                                                                \
+    QLM_LOAD_N(v16_i_load, int32_t, v16i)                                                                              \
+    QLM_LOAD_N(v16_load_s8, int8_t, v16i)                                                                              \
+    QLM_LOAD_N(v16_load_u8, uint8_t, v16i)                                                                             \
+    QLM_LOAD_N(v16_load_s16, int16_t, v16i)                                                                            \
+    QLM_LOAD_N(v16_load_u16, uint16_t, v16i)                                                                           \
+    QLM_STORE_N(v16_f_store, float, v16f)                                                                              \
+    QLM_STORE_N(v16_i_store, int32_t, v16i)                                                                            \
+    QLM_STORE_N(v16_store_low8, uint8_t, v16i)                                                                         \
+    QLM_STORE_N(v16_store_low16, uint16_t, v16i)
+
+#endif

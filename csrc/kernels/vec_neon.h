@@ -1,0 +1,250 @@
+/* 16 lanes in four NEON registers (template.h lists the meanings). */
+#ifndef QLM_VEC_NEON_H
+#define QLM_VEC_NEON_H
+
+#include <arm_neon.h>
+
+/* A file that needs more (dot products) defines its target first. */
+#ifndef QLM_TARGET
+#define QLM_TARGET
+#endif
+#include "template.h"
+
+typedef struct { float32x4_t q0, q1, q2, q3; } v16f;
+typedef struct { int32x4_t q0, q1, q2, q3; } v16i;
+typedef struct { uint32x4_t q0, q1, q2, q3; } v16m; /* all bits of a lane, or none */
+
+QLM_INLINE v16f v16_f_set1(float value)
+{
+    float32x4_t q = vdupq_n_f32(value);
+    return (v16f){q, q, q, q};
+}
+
+QLM_INLINE v16i v16_i_set1(int32_t value)
+{
+    int32x4_t q = vdupq_n_s32(value);
+    return (v16i){q, q, q, q};
+}
+
+QLM_INLINE v16m v16_m_first(size_t n)
+{
+    static const uint32_t order[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    uint32x4_t count = vdupq_n_u32((uint32_t)n);
+    return (v16m){vcltq_u32(vld1q_u32(order), count), vcltq_u32(vld1q_u32(order + 4), count),
+                  vcltq_u32(vld1q_u32(order + 8), count), vcltq_u32(vld1q_u32(order + 12), count)};
+}
+
+QLM_INLINE v16f v16_f_load(const float *p)
+{
+    return (v16f){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
+}
+
+QLM_INLINE v16i v16_i_load(const int32_t *p)
+{
+    return (v16i){vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)};
+}
+
+QLM_INLINE void v16_f_store(float *p, v16f a)
+{
+    vst1q_f32(p, a.q0);
+    vst1q_f32(p + 4, a.q1);
+    vst1q_f32(p + 8, a.q2);
+    vst1q_f32(p + 12, a.q3);
+}
+
+QLM_INLINE void v16_i_store(int32_t *p, v16i a)
+{
+    vst1q_s32(p, a.q0);
+    vst1q_s32(p + 4, a.q1);
+    vst1q_s32(p + 8, a.q2);
+    vst1q_s32(p + 12, a.q3);
+}
+
+QLM_INLINE v16i v16_neon_widen_s16(int16x8_t low, int16x8_t high)
+{
+    return (v16i){vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)),
+                  vmovl_high_s16(high)};
+}
+
+QLM_INLINE v16i v16_neon_widen_u16(uint16x8_t low, uint16x8_t high)
+{
+    return (v16i){vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))), vreinterpretq_s32_u32(vmovl_high_u16(low)),
+                  vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))), vreinterpretq_s32_u32(vmovl_high_u16(high))};
+}
+
+QLM_INLINE v16i v16_load_s8(const int8_t *p)
+{
+    int8x16_t q = vld1q_s8(p);
+    return v16_neon_widen_s16(vmovl_s8(vget_low_s8(q)), vmovl_high_s8(q));
+}
+
+QLM_INLINE v16i v16_load_u8(const uint8_t *p)
+{
+    uint8x16_t q = vld1q_u8(p);
+    return v16_neon_widen_u16(vmovl_u8(vget_low_u8(q)), vmovl_high_u8(q));
+}
+
+QLM_INLINE v16i v16_load_s16(const int16_t *p)
+{
+    return v16_neon_widen_s16(vld1q_s16(p), vld1q_s16(p + 8));
+}
+
+QLM_INLINE v16i v16_load_u16(const uint16_t *p)
+{
+    return v16_neon_widen_u16(vld1q_u16(p), vld1q_u16(p + 8));
+}
+
+/* vmovn keeps the low half of each element: no saturation. */
+QLM_INLINE void v16_neon_low16(uint16x8_t halves[2], v16i a)
+{
+    halves[0] = vreinterpretq_u16_s16(vcombine_s16(vmovn_s32(a.q0), vmovn_s32(a.q1)));
+    halves[1] = vreinterpretq_u16_s16(vcombine_s16(vmovn_s32(a.q2), vmovn_s32(a.q3)));
+}
+
+QLM_INLINE void v16_store_low16(uint16_t *p, v16i a)
+{
+    uint16x8_t halves[2];
+    v16_neon_low16(halves, a);
+    vst1q_u16(p, halves[0]);
+    vst1q_u16(p + 8, halves[1]);
+}
+
+QLM_INLINE void v16_store_low8(uint8_t *p, v16i a)
+{
+    uint16x8_t halves[2];
+    v16_neon_low16(halves, a);
+    vst1q_u8(p, vcombine_u8(vmovn_u16(halves[0]), vmovn_u16(halves[1])));
+}
+
+/* Partial loads and stores go through a whole vector in memory. */
+#define QLM_NEON_LOAD_PART(name, type, lanes)                                                                          \
+    QLM_INLINE lanes name##_part(const type *p, size_t n)                                                              \
+    {                                                                                                                  \
+        type whole[16] = {0};                                                                                          \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            whole[i] = p[i];                                                                                           \
+        return name(whole);                                                                                            \
+    }
+#define QLM_NEON_STORE_PART(name, type, lanes)                                                                         \
+    QLM_INLINE void name##_part(type *p, size_t n, lanes a)                                                            \
+    {                                                                                                                  \
+        type whole[16];                                                                                                \
+        name(whole, a);                                                                                                \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            p[i] = whole[i];                                                                                           \
+    }
+
+QLM_NEON_LOAD_PART(v16_f_load, float, v16f)
+QLM_NEON_LOAD_PART(v16_i_load, int32_t, v16i)
+QLM_NEON_LOAD_PART(v16_load_s8, int8_t, v16i)
+QLM_NEON_LOAD_PART(v16_load_u8, uint8_t, v16i)
+QLM_NEON_LOAD_PART(v16_load_s16, int16_t, v16i)
+QLM_NEON_LOAD_PART(v16_load_u16, uint16_t, v16i)
+QLM_NEON_STORE_PART(v16_f_store, float, v16f)
+QLM_NEON_STORE_PART(v16_i_store, int32_t, v16i)
+QLM_NEON_STORE_PART(v16_store_low8, uint8_t, v16i)
+QLM_NEON_STORE_PART(v16_store_low16, uint16_t, v16i)
+QLM_LOADS_AND_STORES_N
+
+#define QLM_NEON_UNARY(name, lanes, result, op)                                                                        \
+    QLM_INLINE result name(lanes a)                                                                                    \
+    {                                                                                                                  \
+        return (result){op(a.q0), op(a.q1), op(a.q2), op(a.q3)};                                                       \
+    }
+#define QLM_NEON_BINARY(name, lanes, result, op)                                                                       \
+    QLM_INLINE result name(lanes a, lanes b)                                                                           \
+    {                                                                                                                  \
+        return (result){op(a.q0, b.q0), op(a.q1, b.q1), op(a.q2, b.q2), op(a.q3, b.q3)};                               \
+    }
+/* fmin and fmax of the hardware treat NaN and zeros in their own way; these are a < b ? a : b and a > b ? a : b. */
+#define QLM_NEON_MIN(a, b) vbslq_f32(vcltq_f32(a, b), a, b)
+#define QLM_NEON_MAX(a, b) vbslq_f32(vcgtq_f32(a, b), a, b)
+#define QLM_NEON_COPYSIGN(a, b) vbslq_f32(vdupq_n_u32(0x80000000u), b, a)
+#define QLM_NEON_NAN(a) vmvnq_u32(vceqq_f32(a, a))
+
+QLM_NEON_BINARY(v16_m_and, v16m, v16m, vandq_u32)
+QLM_NEON_BINARY(v16_m_or, v16m, v16m, vorrq_u32)
+QLM_NEON_BINARY(v16_f_add, v16f, v16f, vaddq_f32)
+QLM_NEON_BINARY(v16_f_sub, v16f, v16f, vsubq_f32)
+QLM_NEON_BINARY(v16_f_mul, v16f, v16f, vmulq_f32)
+QLM_NEON_BINARY(v16_f_div, v16f, v16f, vdivq_f32)
+QLM_NEON_BINARY(v16_f_min, v16f, v16f, QLM_NEON_MIN)
+QLM_NEON_BINARY(v16_f_max, v16f, v16f, QLM_NEON_MAX)
+QLM_NEON_BINARY(v16_f_copysign, v16f, v16f, QLM_NEON_COPYSIGN)
+QLM_NEON_BINARY(v16_f_lt, v16f, v16m, vcltq_f32)
+QLM_NEON_BINARY(v16_f_le, v16f, v16m, vcleq_f32)
+QLM_NEON_BINARY(v16_f_gt, v16f, v16m, vcgtq_f32)
+QLM_NEON_BINARY(v16_f_ge, v16f, v16m, vcgeq_f32)
+QLM_NEON_BINARY(v16_i_add, v16i, v16i, vaddq_s32)
+QLM_NEON_BINARY(v16_i_sub, v16i, v16i, vsubq_s32)
+QLM_NEON_BINARY(v16_i_mul, v16i, v16i, vmulq_s32)
+QLM_NEON_BINARY(v16_i_and, v16i, v16i, vandq_s32)
+QLM_NEON_UNARY(v16_f_abs, v16f, v16f, vabsq_f32)
+QLM_NEON_UNARY(v16_f_sqrt, v16f, v16f, vsqrtq_f32)
+QLM_NEON_UNARY(v16_f_rint, v16f, v16f, vrndnq_f32)
+QLM_NEON_UNARY(v16_f_floor, v16f, v16f, vrndmq_f32)
+QLM_NEON_UNARY(v16_f_is_nan, v16f, v16m, QLM_NEON_NAN)
+QLM_NEON_UNARY(v16_f_from_i, v16i, v16f, vcvtq_f32_s32)
+QLM_NEON_UNARY(v16_i_from_f, v16f, v16i, vcvtnq_s32_f32)
+QLM_NEON_UNARY(v16_f_as_i, v16f, v16i, vreinterpretq_s32_f32)
+QLM_NEON_UNARY(v16_i_as_f, v16i, v16f, vreinterpretq_f32_s32)
+
+QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
+{
+    return (v16f){vfmaq_f32(c.q0, a.q0, b.q0), vfmaq_f32(c.q1, a.q1, b.q1), vfmaq_f32(c.q2, a.q2, b.q2),
+                  vfmaq_f32(c.q3, a.q3, b.q3)};
+}
+
+QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
+{
+    return (v16f){vfmsq_f32(c.q0, a.q0, b.q0), vfmsq_f32(c.q1, a.q1, b.q1), vfmsq_f32(c.q2, a.q2, b.q2),
+                  vfmsq_f32(c.q3, a.q3, b.q3)};
+}
+
+QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
+{
+    return (v16f){vbslq_f32(m.q0, a.q0, b.q0), vbslq_f32(m.q1, a.q1, b.q1), vbslq_f32(m.q2, a.q2, b.q2),
+                  vbslq_f32(m.q3, a.q3, b.q3)};
+}
+
+QLM_INLINE int v16_m_any(v16m a)
+{
+    return vmaxvq_u32(vorrq_u32(vorrq_u32(a.q0, a.q1), vorrq_u32(a.q2, a.q3))) != 0;
+}
+
+QLM_INLINE v16i v16_i_shl(v16i a, int count)
+{
+    int32x4_t by = vdupq_n_s32(count);
+    return (v16i){vshlq_s32(a.q0, by), vshlq_s32(a.q1, by), vshlq_s32(a.q2, by), vshlq_s32(a.q3, by)};
+}
+
+QLM_INLINE v16i v16_i_sar(v16i a, int count)
+{
+    return v16_i_shl(a, -count);
+}
+
+QLM_INLINE float v16_f_reduce_add(v16f a)
+{
+    float32x4_t by4 = vaddq_f32(vaddq_f32(a.q0, a.q2), vaddq_f32(a.q1, a.q3));
+    float32x2_t by2 = vadd_f32(vget_low_f32(by4), vget_high_f32(by4));
+    return vget_lane_f32(by2, 0) + vget_lane_f32(by2, 1);
+}
+
+#define QLM_NEON_REDUCE(name, op, compare)                                                                             \
+    QLM_INLINE float name(v16f a)                                                                                      \
+    {                                                                                                                  \
+        float32x4_t by8 = op(a.q0, a.q2), other = op(a.q1, a.q3), by4 = op(by8, other);                                \
+        float32x4_t by2 = op(by4, vextq_f32(by4, by4, 2));                                                             \
+        float x = vgetq_lane_f32(by2, 0), y = vgetq_lane_f32(by2, 1);                                                  \
+        return x compare y ? x : y;                                                                                    \
+    }
+
+QLM_NEON_REDUCE(v16_f_reduce_min, QLM_NEON_MIN, <)
+QLM_NEON_REDUCE(v16_f_reduce_max, QLM_NEON_MAX, >)
+
+QLM_INLINE int32_t v16_i_reduce_add(v16i a)
+{
+    return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3)));
+}
+
+#endif
