@@ -10,8 +10,8 @@
 
 #define QLM_CACHE_LINE 64
 
-static inline size_t qlm_min(size_t a, size_t b) { return a < b ? a : b; }
-static inline size_t qlm_max(size_t a, size_t b) { return a > b ? a : b; }
+static inline size_t qlm_min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t qlm_max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ceil(a / b) and the multiple of b at or above a; a + b must not wrap. */
 static inline size_t qlm_div_up(size_t a, size_t b) { return a / b + (a % b != 0); }
@@ -70,10 +70,7 @@ static inline float qlm_float_from_bits(uint32_t bits)
 static inline int qlm_is_finite(float x) { return (qlm_float_bits(x) & 0x7f800000u) != 0x7f800000u; }
 
 /* Nearest integer, half to even; exact for |x| < 2^51: above 2^52 a float64 holds integers only. */
-static inline double qlm_rint(double x)
-{
-    return (x + 0x1.8p52) - 0x1.8p52;
-}
+static inline double qlm_rint(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 
 /* Compilers may move arithmetic across a change of the float mode, which they do not know about; not across this. */
 static inline float qlm_pin(float x)

@@ -9,9 +9,9 @@
 #include <pthread.h>
 #include <stddef.h>
 
-static const char *const feature_names[] = {"avx2",     "fma",      "f16c",       "avxvnni",    "avx512f",
-                                            "avx512bw", "avx512vl", "avx512dq",   "avx512vnni", "avx512vbmi",
-                                            "avx512vbmi2", "neon",  "dotprod",    "i8mm"};
+static const char *const feature_names[] = {"avx2",        "fma",      "f16c",     "avxvnni",    "avx512f",
+                                            "avx512bw",    "avx512vl", "avx512dq", "avx512vnni", "avx512vbmi",
+                                            "avx512vbmi2", "neon",     "dotprod",  "i8mm"};
 
 const char *qlm_cpu_feature_name(unsigned bit)
 {
@@ -22,7 +22,9 @@ const char *qlm_cpu_feature_name(unsigned bit)
 
 #include <cpuid.h>
 
-struct cpuid_registers { unsigned a, b, c, d; };
+struct cpuid_registers {
+    unsigned a, b, c, d;
+};
 
 static struct cpuid_registers cpuid(unsigned leaf, unsigned subleaf)
 {
@@ -42,7 +44,10 @@ static unsigned saved_registers(void)
 #define XCR0_YMM 0x06u /* SSE and AVX halves */
 #define XCR0_ZMM 0xe6u /* and the masks, the upper halves, registers 16 to 31 */
 
-struct cpuid_bit { unsigned bit; uint32_t feature; };
+struct cpuid_bit {
+    unsigned bit;
+    uint32_t feature;
+};
 
 static uint32_t features_of(unsigned reg, const struct cpuid_bit *bits, size_t count)
 {

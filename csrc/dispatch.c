@@ -35,6 +35,9 @@
                        QLM_##TIER##_MR_F32 <= QLM_MAX_MR,                                                              \
                    "tile height")
 
+/* The tables read as lists. */
+/* clang-format off */
+
 SHAPE_FITS(SCALAR);
 static const struct qlm_kernels scalar_table = {
     .isa = "scalar",
@@ -70,7 +73,7 @@ static const struct qlm_kernels avxvnni_table = {
 SHAPE_FITS(AVX512VNNI);
 static const struct qlm_kernels avx512vnni_table = {
     .isa = "avx512vnni",
-    .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
+    .features = FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
     SHAPE(AVX512VNNI),
     QLM_COMMON_KERNELS(SLOT_avx512)
     QLM_INT8_KERNELS(SLOT_avx512vnni)
@@ -96,6 +99,8 @@ static const struct qlm_kernels *const tables[] = {&scalar_table, &neondot_table
 static const struct qlm_kernels *const tables[] = {&scalar_table};
 
 #endif
+
+/* clang-format on */
 
 #define TABLE_COUNT (sizeof tables / sizeof tables[0])
 

@@ -194,6 +194,8 @@ struct qlm_table {
 void qlm_gather(const struct qlm_table *table, const int64_t *ids, size_t count, float *out);
 /* out[i] = a[i] + b[i] */
 void qlm_add(const float *a, const float *b, size_t n, float *out);
+/* out[i] = function(x[i]); enum qlm_function. */
+void qlm_map(int function, const float *x, size_t n, float *out);
 /* One vector a sequence: "mean" (rows added in ascending order to +0, divided by their number), "cls" (its first),
  * "max"; normalize: divided by max(sqrt(sum of squares), 1e-12). */
 enum qlm_pooling { QLM_POOL_MEAN, QLM_POOL_CLS, QLM_POOL_MAX, QLM_POOL_LAST };

@@ -45,13 +45,13 @@ struct job {
 };
 
 static struct pool {
-    pthread_mutex_t job_lock;  /* held by the call whose job runs, by a change of the pool, over a fork */
-    atomic_uint waiting;       /* threads that wait for job_lock: calls make way for them */
-    atomic_uint threads;       /* as set; 0: not yet */
+    pthread_mutex_t job_lock; /* held by the call whose job runs, by a change of the pool, over a fork */
+    atomic_uint waiting;      /* threads that wait for job_lock: calls make way for them */
+    atomic_uint threads;      /* as set; 0: not yet */
     /* The rest is changed under job_lock only, but for the atomic words. */
     pthread_t *workers;
-    unsigned started;          /* workers that run */
-    int spin;                  /* more than one CPU, and no more threads than CPUs */
+    unsigned started; /* workers that run */
+    int spin;         /* more than one CPU, and no more threads than CPUs */
     struct job job;
     atomic_size_t next;
     _Atomic uint64_t gate;
@@ -115,7 +115,10 @@ void qlm_float_mode_leave(uint64_t saved) { fesetround((int)saved); }
 
 /* ---- scratch -------------------------------------------------------------------------------------------------- */
 
-static _Thread_local struct { void *block; size_t size; } scratch;
+static _Thread_local struct {
+    void *block;
+    size_t size;
+} scratch;
 static pthread_key_t scratch_key;
 static int scratch_key_made;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -359,7 +362,7 @@ static void open_gate(size_t tasks)
     atomic_store(&pool.gate, job | GATE_OPEN);
     if (!atomic_load(&pool.sleepers)) return;
     pthread_mutex_lock(&pool.sleep_lock);
-    for (size_t i = qlm_min(tasks - 1, atomic_load(&pool.sleepers)); i > 0; i--) pthread_cond_signal(&pool.wake);
+    for (size_t i = qlm_min_size(tasks - 1, atomic_load(&pool.sleepers)); i > 0; i--) pthread_cond_signal(&pool.wake);
     pthread_mutex_unlock(&pool.sleep_lock);
 }
 

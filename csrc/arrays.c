@@ -1,0 +1,269 @@
+/* arrays.c: element-wise drivers: ranges, quantize, dequantize.
+ *
+ * An element's result depends on that element and its parameter alone, and a range does not depend on order, so the
+ * work is cut into chunks of elements wherever that suits (layout.c); slices and threads cannot show.
+ */
+#include "common.h"
+#include "layout.h"
+#include "threads.h"
+
+/* ---- ranges --------------------------------------------------------------------------------------------------- */
+
+struct range_job {
+    const struct qlm_layout *layout;
+    const float *x;
+    size_t begin, end;
+    float *min, *max;
+    size_t *bad;
+};
+
+/* Several chunks may hold elements of one parameter: the least and the largest are merged without a lock. */
+static void merge_min(float *target, float value)
+{
+    float seen;
+    __atomic_load(target, &seen, __ATOMIC_RELAXED);
+    while (value < seen && !__atomic_compare_exchange(target, &seen, &value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
+static void merge_max(float *target, float value)
+{
+    float seen;
+    __atomic_load(target, &seen, __ATOMIC_RELAXED);
+    while (value > seen && !__atomic_compare_exchange(target, &seen, &value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
+static void range_run(void *context, struct qlm_run run)
+{
+    const struct range_job *job = context;
+    const float *x = job->x + run.start;
+    int bad;
+    if (run.each) { /* groups of one element: no other run has these parameters */
+        bad = qlm_kernels_in_use->range_cols_f32(x, run.count, job->min + run.param, job->max + run.param);
+    } else {
+        float min = INFINITY, max = -INFINITY;
+        bad = qlm_kernels_in_use->range_f32(x, run.count, &min, &max);
+        merge_min(&job->min[run.param], min);
+        merge_max(&job->max[run.param], max);
+    }
+    if (bad) qlm_lower_index(job->bad, qlm_first_nonfinite(job->x, run));
+}
+
+/* Columns [column, column + count) of the rows that hold elements [begin, end): ranges on the stack, merged once. */
+static void range_columns(const struct range_job *job, size_t begin, size_t end, size_t column, size_t count)
+{
+    size_t channels = job->layout->channels;
+    float min[QLM_EACH_MAX], max[QLM_EACH_MAX];
+    for (size_t i = 0; i < count; i++) {
+        min[i] = INFINITY;
+        max[i] = -INFINITY;
+    }
+    for (size_t row = begin - begin % channels; row < end; row += channels) {
+        size_t from = qlm_max_size(row + column, begin), to = qlm_min_size(row + column + count, end);
+        if (from >= to) continue;
+        size_t at = from - row - column;
+        if (qlm_kernels_in_use->range_cols_f32(job->x + from, to - from, min + at, max + at))
+            qlm_lower_index(job->bad, qlm_first_nonfinite(job->x, (struct qlm_run){from, to - from, 0, 0}));
+    }
+    for (size_t i = 0; i < count; i++) {
+        merge_min(&job->min[column + i], min[i]);
+        merge_max(&job->max[column + i], max[i]);
+    }
+}
+
+#define COLUMNS_CHUNK 65536
+
+static void range_rows_task(void *context, size_t index, unsigned worker)
+{
+    const struct range_job *job = context;
+    size_t channels = job->layout->channels;
+    size_t begin = job->begin + index * COLUMNS_CHUNK, end = begin + qlm_min_size(COLUMNS_CHUNK, job->end - begin);
+    (void)worker;
+    for (size_t column = 0; column < channels; column += QLM_EACH_MAX)
+        range_columns(job, begin, end, column, qlm_min_size(QLM_EACH_MAX, channels - column));
+}
+
+void qlm_range(const float *x, const struct qlm_layout *layout, size_t begin, size_t end, float *min, float *max,
+               size_t *bad)
+{
+    struct range_job job = {layout, x, begin, end, min, max, bad};
+    size_t size = end - begin;
+    *bad = SIZE_MAX;
+    if (qlm_layout_each(layout) && !layout->group)
+        qlm_parallel_sized(qlm_div_up(size, COLUMNS_CHUNK), size / 4, range_rows_task, &job);
+    else
+        qlm_visit_runs(layout, begin, end, range_run, &job);
+}
+
+void qlm_range_finish(float *min, float *max, size_t params)
+{
+    for (size_t i = 0; i < params; i++) {
+        int empty = !(min[i] <= max[i]);
+        min[i] = empty ? 0.0f : min[i] + 0.0f;
+        max[i] = empty ? 0.0f : max[i] + 0.0f;
+    }
+}
+
+/* ---- quantize ------------------------------------------------------------------------------------------------- */
+
+struct quantize_job {
+    const float *x;
+    int wide;
+    float lo, hi;
+    const float *scale;
+    const int32_t *zero;
+    void *codes;
+    size_t bad;
+};
+
+static int quantize_shared(const struct quantize_job *job, struct qlm_run run)
+{
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    const float *x = job->x + run.start;
+    float scale = job->scale[run.param], zero = qlm_zero_at(job->zero, run.param);
+    if (job->wide)
+        return kernels->quantize_f32_16(x, run.count, scale, zero, job->lo, job->hi,
+                                        (uint16_t *)job->codes + run.start);
+    return kernels->quantize_f32_8(x, run.count, scale, zero, job->lo, job->hi, (uint8_t *)job->codes + run.start);
+}
+
+static void zeros_of(const int32_t *zero, struct qlm_run run, float *zeros)
+{
+    for (size_t i = 0; i < run.count; i++) zeros[i] = qlm_zero_at(zero, run.param + i);
+}
+
+static int quantize_each(const struct quantize_job *job, struct qlm_run run)
+{
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    const float *x = job->x + run.start, *scale = job->scale + run.param;
+    float zeros[QLM_EACH_MAX];
+    zeros_of(job->zero, run, zeros);
+    if (job->wide)
+        return kernels->quantize_cols_f32_16(x, run.count, scale, zeros, job->lo, job->hi,
+                                             (uint16_t *)job->codes + run.start);
+    return kernels->quantize_cols_f32_8(x, run.count, scale, zeros, job->lo, job->hi,
+                                        (uint8_t *)job->codes + run.start);
+}
+
+static void quantize_run(void *context, struct qlm_run run)
+{
+    struct quantize_job *job = context;
+    int bad = run.each ? quantize_each(job, run) : quantize_shared(job, run);
+    if (bad) qlm_lower_index(&job->bad, qlm_first_nonfinite(job->x, run));
+}
+
+size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
+                    const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
+                    void *codes)
+{
+    struct quantize_job job = {x, type->bits > 8, (float)lo, (float)hi, scale, zero, codes, SIZE_MAX};
+    qlm_visit_runs(layout, begin, end, quantize_run, &job);
+    return job.bad;
+}
+
+/* ---- dequantize ----------------------------------------------------------------------------------------------- */
+
+struct dequantize_job {
+    const void *codes;
+    enum qlm_code code;
+    const float *scale;
+    const int32_t *zero;
+    const float *offset;
+    float *out;
+};
+
+static void dequantize_shared(const struct dequantize_job *job, struct qlm_run run)
+{
+    float offset = job->offset ? job->offset[run.param] : -0.0f; /* x + -0.0 is x, zeros' signs included */
+    qlm_dequantize_span(job->codes, job->code, run.start, run.count, job->scale[run.param],
+                        qlm_zero_at(job->zero, run.param), offset, job->out + run.start);
+}
+
+void qlm_dequantize_span(const void *codes, enum qlm_code code, size_t start, size_t count, float scale, float zero,
+                         float offset, float *out)
+{
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    switch (code) {
+    case QLM_S8:
+        kernels->dequantize_s8_f32((const int8_t *)codes + start, count, scale, zero, offset, out);
+        break;
+    case QLM_U8:
+        kernels->dequantize_u8_f32((const uint8_t *)codes + start, count, scale, zero, offset, out);
+        break;
+    case QLM_S16:
+        kernels->dequantize_s16_f32((const int16_t *)codes + start, count, scale, zero, offset, out);
+        break;
+    case QLM_U16:
+        kernels->dequantize_u16_f32((const uint16_t *)codes + start, count, scale, zero, offset, out);
+        break;
+    }
+}
+
+static void dequantize_each(const struct dequantize_job *job, struct qlm_run run)
+{
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    const float *scale = job->scale + run.param;
+    float *out = job->out + run.start, zero[QLM_EACH_MAX], offset[QLM_EACH_MAX];
+    zeros_of(job->zero, run, zero);
+    for (size_t i = 0; i < run.count; i++) offset[i] = job->offset ? job->offset[run.param + i] : -0.0f;
+    switch (job->code) {
+    case QLM_S8:
+        kernels->dequantize_cols_s8_f32((const int8_t *)job->codes + run.start, run.count, scale, zero, offset, out);
+        break;
+    case QLM_U8:
+        kernels->dequantize_cols_u8_f32((const uint8_t *)job->codes + run.start, run.count, scale, zero, offset, out);
+        break;
+    case QLM_S16:
+        kernels->dequantize_cols_s16_f32((const int16_t *)job->codes + run.start, run.count, scale, zero, offset, out);
+        break;
+    case QLM_U16:
+        kernels->dequantize_cols_u16_f32((const uint16_t *)job->codes + run.start, run.count, scale, zero, offset, out);
+        break;
+    }
+}
+
+static void dequantize_run(void *context, struct qlm_run run)
+{
+    if (run.each)
+        dequantize_each(context, run);
+    else
+        dequantize_shared(context, run);
+}
+
+void qlm_dequantize(const void *codes, enum qlm_code code, const struct qlm_layout *layout, size_t begin, size_t end,
+                    const float *scale, const int32_t *zero, const float *offset, float *out)
+{
+    struct dequantize_job job = {codes, code, scale, zero, offset, out};
+    qlm_visit_runs(layout, begin, end, dequantize_run, &job);
+}
+
+/* ---- values that are not finite ------------------------------------------------------------------------------- */
+
+struct replace_job {
+    const float *x, *min, *max;
+    float *out;
+};
+
+static float replaced(float x, float min, float max)
+{
+    if (qlm_is_finite(x)) return x;
+    if (x != x) return 0.0f;
+    return x > 0 ? max : min;
+}
+
+static void replace_run(void *context, struct qlm_run run)
+{
+    const struct replace_job *job = context;
+    const float *x = job->x + run.start, *min = job->min + run.param, *max = job->max + run.param;
+    float *out = job->out + run.start;
+    for (size_t i = 0; i < run.count; i++) {
+        size_t param = run.each ? i : 0;
+        out[i] = replaced(x[i], min[param], max[param]);
+    }
+}
+
+void qlm_replace_nonfinite(const float *x, const struct qlm_layout *layout, size_t begin, size_t end, const float *min,
+                           const float *max, float *out)
+{
+    struct replace_job job = {x, min, max, out};
+    qlm_visit_runs(layout, begin, end, replace_run, &job);
+}

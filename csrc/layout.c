@@ -1,0 +1,79 @@
+/* layout.c: runs of elements that share a parameter (qlm.h, "Granularity"). */
+#include "layout.h"
+
+#include "common.h"
+#include "threads.h"
+
+/* Elements of a task: small enough to balance, and for its data to stay in L2 between passes. */
+#define CHUNK 32768
+/* Element-wise kernels do some four elements a nanosecond. */
+#define ELEMENTS_PER_UNIT 4
+
+size_t qlm_layout_params(const struct qlm_layout *layout)
+{
+    return layout->channels * (layout->group ? qlm_div_up(layout->inner, layout->group) : 1);
+}
+
+static struct qlm_run run_of_group(const struct qlm_layout *layout, size_t start)
+{
+    size_t row = start / layout->inner, i = start % layout->inner, g = i / layout->group;
+    size_t stop = qlm_min_size(layout->group, layout->inner - g * layout->group) + g * layout->group;
+    return (struct qlm_run){start, stop - i, row * qlm_div_up(layout->inner, layout->group) + g, 0};
+}
+
+struct qlm_run qlm_run_at(const struct qlm_layout *layout, size_t start, size_t end)
+{
+    struct qlm_run run;
+    if (qlm_layout_each(layout)) {
+        size_t param = layout->group ? start : start % layout->channels;
+        size_t count = layout->group ? end - start : layout->channels - param;
+        run = (struct qlm_run){start, qlm_min_size(count, QLM_EACH_MAX), param, 1};
+    } else if (layout->group) {
+        run = run_of_group(layout, start);
+    } else {
+        size_t row = start / layout->inner;
+        run = (struct qlm_run){start, layout->inner - start % layout->inner, row % layout->channels, 0};
+    }
+    run.count = qlm_min_size(run.count, end - start);
+    return run;
+}
+
+struct walk {
+    const struct qlm_layout *layout;
+    size_t begin, end;
+    void (*visit)(void *context, struct qlm_run run);
+    void *context;
+};
+
+static void walk_chunk(void *context, size_t index, unsigned worker)
+{
+    const struct walk *walk = context;
+    size_t at = walk->begin + index * CHUNK, end = at + qlm_min_size(CHUNK, walk->end - at);
+    (void)worker;
+    while (at < end) {
+        struct qlm_run run = qlm_run_at(walk->layout, at, end);
+        walk->visit(walk->context, run);
+        at += run.count;
+    }
+}
+
+void qlm_visit_runs(const struct qlm_layout *layout, size_t begin, size_t end,
+                    void (*visit)(void *context, struct qlm_run run), void *context)
+{
+    struct walk walk = {layout, begin, end, visit, context};
+    size_t size = end - begin;
+    qlm_parallel_sized(qlm_div_up(size, CHUNK), size / ELEMENTS_PER_UNIT, walk_chunk, &walk);
+}
+
+void qlm_lower_index(size_t *first, size_t index)
+{
+    size_t seen = __atomic_load_n(first, __ATOMIC_RELAXED);
+    while (index < seen && !__atomic_compare_exchange_n(first, &seen, index, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
+
+size_t qlm_first_nonfinite(const float *x, struct qlm_run run)
+{
+    for (size_t i = run.start; i < run.start + run.count; i++)
+        if (!qlm_is_finite(x[i])) return i;
+    return run.start;
+}
