@@ -1,0 +1,66 @@
+/* The int8 kernels of AVX-512 VNNI: vpdpbusd adds four products u8 x s8 to an int32 without saturating between. */
+#if defined(__x86_64__)
+
+#define QLM_ISA avx512vnni
+#define QLM_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
+#include "vec_avx512.h"
+
+#include "shapes.h"
+
+#define TILE(name) dot_##name
+#define TILE_C int32_t
+#define TILE_MR QLM_AVX512VNNI_MR_8
+#define TILE_COLUMNS 2
+#define TILE_SPLIT 1
+
+typedef int32_t dot_sum __attribute__((vector_size(64)));
+typedef __m512i dot_left, dot_right;
+
+QLM_INLINE dot_left dot_load_left(const char *a)
+{
+    int32_t four;
+    __builtin_memcpy(&four, a, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+QLM_INLINE dot_right dot_load_right(const char *b, int column)
+{
+    return _mm512_loadu_si512(b + 64 * column);
+}
+
+QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
+{
+    return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right);
+}
+
+QLM_INLINE dot_sum dot_zero(void)
+{
+    return (dot_sum){0};
+}
+
+QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
+{
+    (void)c, (void)option;
+    return dot_zero();
+}
+
+QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y)
+{
+    return (dot_sum)_mm512_add_epi32((__m512i)x, (__m512i)y);
+}
+
+QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
+{
+    (void)option;
+    _mm512_storeu_si512(c, (__m512i)sum);
+}
+
+#include "gemm.inc.h"
+
+QLM_KERNEL(void, gemm_8)
+(size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
+{
+    dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
+}
+
+#endif

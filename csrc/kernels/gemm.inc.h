@@ -1,0 +1,154 @@
+/* gemm.inc.h: a tile of a matrix product, m rows x nr outputs, for every instruction set with SIMD.
+ *
+ * The int8, the int16 and the float product all take a step of k in one way: four bytes of each row of `a` (k_step
+ * codes, two int16 or one float) are repeated over a register and meet TILE_COLUMNS registers of the panel.  What the
+ * including file says of a product, before it includes this file once for each:
+ *
+ *   TILE(name)                   the prefix of all names below
+ *   TILE_C                       element of c
+ *   TILE_MR                      rows at most: 2, 4, 6 or 12
+ *   TILE_COLUMNS                 registers of the panel in a step: 1, 2 or 4
+ *   TILE_SPLIT                   1: sums may be split, because their order is free (integers)
+ *   TILE(sum)                    the sums of TILE_WIDTH outputs of a row.  A vector of their own type: where it differs
+ *                                from the one that an intrinsic returns inside, as __m512i does, gcc 12 copies it on
+ *                                every step
+ *   TILE(left), TILE(right)      four bytes of a, repeated; a register of the panel
+ *   TILE(load_left)(a) TILE(load_right)(b, column)
+ *   TILE(step)(sum, left, right) the sum with this step's products added
+ *   TILE(first)(c, option)       what a sum starts from
+ *   TILE(store)(c, sum, option)
+ *   TILE(zero)() TILE(add)(x, y) only with TILE_SPLIT
+ *
+ * It then has TILE(run)(m, steps, a, lda, b, c, ldc, option), a and lda in bytes.
+ *
+ * m is a constant in each case of a switch, and the loops over rows and columns are written out by macros, since
+ * compilers keep an array in registers only where no index is a variable when they first look: the sums never leave
+ * the registers.  One or a few rows have too few sums to hide the latency of a step; with TILE_SPLIT, neighbouring
+ * steps then add to different sums, and a call runs as fast as the panel can be read.
+ */
+#define TILE_WIDTH (sizeof(TILE(sum)) / sizeof(TILE_C))
+#define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(TILE(right)))
+
+#ifndef TILE_PASTE
+#define TILE_PASTE_(name, count) name##count
+#define TILE_PASTE(name, count) TILE_PASTE_(name, count)
+#define TILE_EACH_ROW_2(X) X(0) X(1)
+#define TILE_EACH_ROW_4(X) TILE_EACH_ROW_2(X) X(2) X(3)
+#define TILE_EACH_ROW_6(X) TILE_EACH_ROW_4(X) X(4) X(5)
+#define TILE_EACH_ROW_12(X) TILE_EACH_ROW_6(X) X(6) X(7) X(8) X(9) X(10) X(11)
+#define TILE_EACH_COLUMN_1(X, i) X(i, 0)
+#define TILE_EACH_COLUMN_2(X, i) X(i, 0) X(i, 1)
+#define TILE_EACH_COLUMN_4(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
+#define TILE_EACH_ROW TILE_PASTE(TILE_EACH_ROW_, TILE_MR)
+#define TILE_EACH_COLUMN TILE_PASTE(TILE_EACH_COLUMN_, TILE_COLUMNS)
+/* STATEMENT(i, column) for each sum of m rows. */
+#define TILE_EACH_OF_ROW(STATEMENT, i)                                                                                 \
+    if (i < m) { TILE_EACH_COLUMN(STATEMENT, i) }
+
+#define TILE_FIRST(i, column) sums[i][column] = TILE(first)(c + i * ldc + column * TILE_WIDTH, option);
+#define TILE_FIRST_ROW(i) TILE_EACH_OF_ROW(TILE_FIRST, i)
+#define TILE_STORE(i, column) TILE(store)(c + i * ldc + column * TILE_WIDTH, sums[i][column], option);
+#define TILE_STORE_ROW(i) TILE_EACH_OF_ROW(TILE_STORE, i)
+#define TILE_ZERO(i, column) sums[i][column] = TILE(zero)();
+#define TILE_ZERO_ROW(i) TILE_EACH_OF_ROW(TILE_ZERO, i)
+#define TILE_ADD(i, column) sums[i][column] = TILE(add)(sums[i][column], other[i][column]);
+#define TILE_ADD_ROW(i) TILE_EACH_OF_ROW(TILE_ADD, i)
+#define TILE_LOAD(i, column) right[column] = TILE(load_right)(b, column);
+#define TILE_STEP(i, column) sums[i][column] = TILE(step)(sums[i][column], left, right[column]);
+#define TILE_STEP_ROW(i)                                                                                               \
+    if (i < m) {                                                                                                       \
+        TILE(left) left = TILE(load_left)(a + i * lda);                                                                \
+        TILE_EACH_COLUMN(TILE_STEP, i)                                                                                 \
+    }
+#define TILE_CASE(i)                                                                                                   \
+    case i + 1:                                                                                                        \
+        TILE(rows)(i + 1, steps, a, lda, b, c, ldc, option);                                                           \
+        return;
+#endif
+
+typedef TILE(sum) TILE(sums)[TILE_MR][TILE_COLUMNS];
+
+QLM_INLINE void TILE(take_step)(const int m, const char *a, size_t lda, const char *b, TILE(sums) sums)
+{
+    TILE(right) right[TILE_COLUMNS];
+    TILE_EACH_COLUMN(TILE_LOAD, 0)
+    TILE_EACH_ROW(TILE_STEP_ROW)
+}
+
+#if TILE_SPLIT
+QLM_INLINE void TILE(clear)(const int m, TILE(sums) sums)
+{
+    TILE_EACH_ROW(TILE_ZERO_ROW)
+}
+
+QLM_INLINE void TILE(merge)(const int m, TILE(sums) sums, TILE(sums) other)
+{
+    TILE_EACH_ROW(TILE_ADD_ROW)
+}
+
+/* Adds to `sums` what fours of steps give; returns the number of steps. */
+QLM_INLINE size_t TILE(fours)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE(sums) sums)
+{
+    TILE(sums) second, third, fourth;
+    TILE(clear)(m, second);
+    TILE(clear)(m, third);
+    TILE(clear)(m, fourth);
+    for (size_t left = steps / 4; left; left--, a += 16, b += 4 * TILE_STEP_BYTES) {
+        TILE(take_step)(m, a, lda, b, sums);
+        TILE(take_step)(m, a + 4, lda, b + TILE_STEP_BYTES, second);
+        TILE(take_step)(m, a + 8, lda, b + 2 * TILE_STEP_BYTES, third);
+        TILE(take_step)(m, a + 12, lda, b + 3 * TILE_STEP_BYTES, fourth);
+    }
+    TILE(merge)(m, sums, second);
+    TILE(merge)(m, third, fourth);
+    TILE(merge)(m, sums, third);
+    return steps / 4 * 4;
+}
+
+/* The same with pairs of steps. */
+QLM_INLINE size_t TILE(pairs)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE(sums) sums)
+{
+    TILE(sums) second;
+    TILE(clear)(m, second);
+    for (size_t left = steps / 2; left; left--, a += 8, b += 2 * TILE_STEP_BYTES) {
+        TILE(take_step)(m, a, lda, b, sums);
+        TILE(take_step)(m, a + 4, lda, b + TILE_STEP_BYTES, second);
+    }
+    TILE(merge)(m, sums, second);
+    return steps / 2 * 2;
+}
+#endif
+
+QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
+                           size_t option)
+{
+    TILE(sums) sums;
+    size_t done = 0;
+    TILE_EACH_ROW(TILE_FIRST_ROW)
+#if TILE_SPLIT
+    if (4 * m <= TILE_MR)
+        done = TILE(fours)(m, steps, a, lda, b, sums);
+    else if (2 * m <= TILE_MR)
+        done = TILE(pairs)(m, steps, a, lda, b, sums);
+#endif
+    a += 4 * done;
+    b += TILE_STEP_BYTES * done;
+    for (steps -= done; steps; steps--, a += 4, b += TILE_STEP_BYTES) TILE(take_step)(m, a, lda, b, sums);
+    TILE_EACH_ROW(TILE_STORE_ROW)
+}
+
+QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
+                          size_t option)
+{
+    switch (m) {
+        TILE_EACH_ROW(TILE_CASE)
+    }
+}
+
+#undef TILE
+#undef TILE_C
+#undef TILE_MR
+#undef TILE_COLUMNS
+#undef TILE_SPLIT
+#undef TILE_WIDTH
+#undef TILE_STEP_BYTES

@@ -1,0 +1,117 @@
+/* The matrix products of AVX2. */
+#if defined(__x86_64__)
+
+#define QLM_ISA avx2
+#include "vec_avx2.h"
+
+#include "shapes.h"
+
+#define GEMM_F32_MR QLM_AVX2_MR_F32
+#define GEMM_F32_COLUMNS 1
+#include "gemm_f32.inc.h"
+
+QLM_INLINE __m256i repeat_four(const char *a)
+{
+    int32_t four;
+    __builtin_memcpy(&four, a, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+/* Exact int16: gemm_avx512.c explains the bias. */
+#define S16_BIAS 0x7fffffff
+
+typedef struct { __m256i even, odd; } s16_sum;
+typedef __m256i s16_left, s16_right;
+
+QLM_INLINE s16_left s16_load_left(const char *a)
+{
+    return repeat_four(a);
+}
+
+QLM_INLINE s16_right s16_load_right(const char *b, int column)
+{
+    return _mm256_loadu_si256((const __m256i *)b + column);
+}
+
+QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
+{
+    __m256i pairs = _mm256_add_epi32(_mm256_madd_epi16(left, right), _mm256_set1_epi32(S16_BIAS));
+    return (s16_sum){_mm256_add_epi64(sum.even, _mm256_blend_epi32(pairs, _mm256_setzero_si256(), 0xAA)),
+                     _mm256_add_epi64(sum.odd, _mm256_srli_epi64(pairs, 32))};
+}
+
+QLM_INLINE s16_sum s16_first(const int64_t *c, size_t steps)
+{
+    (void)c, (void)steps;
+    return (s16_sum){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
+{
+    __m256i bias = _mm256_set1_epi64x((int64_t)(steps * S16_BIAS));
+    __m256i low = _mm256_sub_epi64(_mm256_unpacklo_epi64(sum.even, sum.odd), bias);
+    __m256i high = _mm256_sub_epi64(_mm256_unpackhi_epi64(sum.even, sum.odd), bias);
+    _mm256_storeu_si256((__m256i *)c, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((__m256i *)c + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+#define GEMM_16_MR QLM_AVX2_MR_16
+#define GEMM_16_COLUMNS 2
+#include "gemm_16.inc.h"
+
+/* Exact int8: codes and weights as int16, so that vpmaddwd cannot overflow (2 * 255 * 128 < 2^31); vpmaddubsw on bytes
+ * would saturate. */
+typedef int32_t s8_sum __attribute__((vector_size(32)));
+typedef __m256i s8_left, s8_right;
+
+QLM_INLINE s8_left s8_load_left(const char *a)
+{
+    return repeat_four(a);
+}
+
+QLM_INLINE s8_right s8_load_right(const char *b, int column)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b + column));
+}
+
+QLM_INLINE s8_sum s8_step(s8_sum sum, s8_left left, s8_right right)
+{
+    return (s8_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right));
+}
+
+QLM_INLINE s8_sum s8_zero(void)
+{
+    return (s8_sum){0};
+}
+
+QLM_INLINE s8_sum s8_first(const int32_t *c, size_t option)
+{
+    (void)c, (void)option;
+    return s8_zero();
+}
+
+QLM_INLINE s8_sum s8_add(s8_sum x, s8_sum y)
+{
+    return (s8_sum)_mm256_add_epi32((__m256i)x, (__m256i)y);
+}
+
+QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
+{
+    (void)option;
+    _mm256_storeu_si256((__m256i *)c, (__m256i)sum);
+}
+
+#define TILE(name) s8_##name
+#define TILE_C int32_t
+#define TILE_MR QLM_AVX2_MR_8
+#define TILE_COLUMNS 2
+#define TILE_SPLIT 1
+#include "gemm.inc.h"
+
+QLM_KERNEL(void, gemm_8)
+(size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
+{
+    s8_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
+}
+
+#endif

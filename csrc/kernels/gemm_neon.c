@@ -1,0 +1,52 @@
+/* The float and int16 matrix products of NEON. */
+#if defined(__aarch64__)
+
+#define QLM_ISA neon
+#include "vec_neon.h"
+
+#include "shapes.h"
+
+#define GEMM_F32_MR QLM_NEON_MR_F32
+#define GEMM_F32_COLUMNS 1
+#include "gemm_f32.inc.h"
+
+/* Exact int16: products in 32 bits, neighbours in k added into 64. */
+typedef struct { int64x2_t low, high; } s16_sum;
+typedef int16x8_t s16_left, s16_right;
+
+QLM_INLINE s16_left s16_load_left(const char *a)
+{
+    int32_t pair;
+    __builtin_memcpy(&pair, a, sizeof pair);
+    return vreinterpretq_s16_s32(vdupq_n_s32(pair));
+}
+
+QLM_INLINE s16_right s16_load_right(const char *b, int column)
+{
+    return vld1q_s16((const int16_t *)b + 8 * column);
+}
+
+QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
+{
+    return (s16_sum){vpadalq_s32(sum.low, vmull_s16(vget_low_s16(left), vget_low_s16(right))),
+                     vpadalq_s32(sum.high, vmull_high_s16(left, right))};
+}
+
+QLM_INLINE s16_sum s16_first(const int64_t *c, size_t steps)
+{
+    (void)c, (void)steps;
+    return (s16_sum){vdupq_n_s64(0), vdupq_n_s64(0)};
+}
+
+QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
+{
+    (void)steps;
+    vst1q_s64(c, sum.low);
+    vst1q_s64(c + 2, sum.high);
+}
+
+#define GEMM_16_MR QLM_NEON_MR_16
+#define GEMM_16_COLUMNS 4
+#include "gemm_16.inc.h"
+
+#endif

@@ -1,0 +1,60 @@
+/* The matrix products and the int8 kernels as plain loops: their definition.  Every other version gives the same bits. */
+#define QLM_ISA scalar
+#include "vec_scalar.h"
+
+#include "shapes.h"
+
+#define NR QLM_SCALAR_NR
+#define K_STEP QLM_SCALAR_K_STEP
+
+QLM_KERNEL(void, gemm_f32)
+(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float sum = accumulate ? c[i * ldc + j] : 0.0f;
+            for (size_t p = 0; p < k; p++) sum = fmaf(a[i * lda + p], b[p * NR + j], sum);
+            c[i * ldc + j] = sum;
+        }
+}
+
+QLM_KERNEL(void, gemm_16)
+(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < NR; j++) {
+            int64_t sum = 0;
+            for (size_t p = 0; p < 2 * k2; p++)
+                sum += (int64_t)a[i * lda + p] * b[(p / 2 * NR + j) * 2 + p % 2];
+            c[i * ldc + j] = sum;
+        }
+}
+
+/* The code of output j at k = p of an int8 panel. */
+static int8_t panel_code(const int8_t *b, size_t p, size_t j)
+{
+    return b[(p / K_STEP * NR + j) * K_STEP + p % K_STEP];
+}
+
+QLM_KERNEL(void, gemm_8)
+(size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++) {
+        const uint8_t *row = (const uint8_t *)a + i * lda;
+        for (size_t j = 0; j < NR; j++) {
+            uint32_t sum = 0;
+            for (size_t p = 0; p < K_STEP * kg; p++) sum += (uint32_t)(row[p] * panel_code(b, p, j));
+            c[i * ldc + j] = (int32_t)sum;
+        }
+    }
+}
+
+QLM_KERNEL(void, unpack_8)
+(const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset, float *out)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float product = ((float)panel_code(b, k0 + i, j) - zero[j]) * scale[j];
+            out[i * NR + j] = product + offset[j];
+        }
+}
