@@ -1,0 +1,327 @@
+"""Cases of the matrix kernels, their epilogues, and the left operand of the int8 product."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import reference as ref
+from cases_rows import BOUNDS_8, LONG, code_case, interval_rows, lengths_and_long, near_ties, scales, to_quantize
+from kernel_case import F32, SPECIAL, Case, Setting, cases_of, normal, poison, special, strided, with_non_finite
+
+U8, S8, S16 = range(3)
+LEFT_DTYPES = {U8: np.dtype(np.uint8), S8: np.dtype(np.int8), S16: np.dtype(np.int16)}
+LEFT_LIMITS = {U8: (0, 255), S8: (-128, 127), S16: (-128, 255)}
+CORNERS = np.array([-128, -127, 0, 127])
+
+
+def depths(setting: Setting) -> tuple[int, ...]:
+    if setting.few:
+        return 0, 1, 7
+    return (*range(20), 31, 32, 33, 63, 64, 65, 127, 257)
+
+
+def heights(setting: Setting, most: int) -> range | tuple[int, ...]:
+    return (1, most) if setting.few else range(1, most + 1)
+
+
+def drawn(setting: Setting, shape: tuple[int, ...], low: int, high: int, dtype: Any) -> np.ndarray:
+    """Integers of a kind: random, the extremes alone, or one extreme everywhere."""
+    corners = [low, low + 1, 0, high - 1, high]
+    kind = setting.rng.integers(4)
+    if kind == 0:
+        return setting.rng.choice(corners, shape).astype(dtype)
+    if kind == 1:
+        return np.full(shape, setting.choice(low, high), dtype)
+    return setting.rng.integers(low, high + 1, shape).astype(dtype)
+
+
+# ---- products ------------------------------------------------------------------------------------------------------
+
+
+def float_matrix(setting: Setting, m: int, n: int) -> np.ndarray:
+    rng, kind = setting.rng, setting.rng.integers(6)
+    if kind == 0:
+        values = special(rng, m * n)
+    elif kind == 1:
+        values = with_non_finite(rng, normal(rng, m * n), 0.01)
+    elif kind == 2:
+        values = normal(rng, m * n) * np.exp(rng.uniform(-40, 40, m * n)).astype(F32)
+    else:
+        values = normal(rng, m * n)
+    return values.astype(F32).reshape(m, n)
+
+
+@cases_of("gemm_f32")
+def gemm_f32(setting: Setting) -> Iterator[Case]:
+    nr, rng = setting.constants.nr, setting.rng
+    for k in depths(setting):
+        for m in heights(setting, setting.constants.mr_f32):
+            a, b, start = float_matrix(setting, m, k), float_matrix(setting, k, nr), float_matrix(setting, m, nr)
+            accumulate = int(rng.integers(2))
+            lda, ldc = k + int(rng.integers(4)), nr + int(rng.integers(3))
+            expected = ref.chain(a, b, start if accumulate else 0.0)
+            before = start if accumulate else poison(m * nr, F32).reshape(m, nr)
+            given = {"m": m, "k": k, "a": strided(a, lda), "lda": lda, "b": b.reshape(-1), "c": strided(before, ldc)}
+            given |= {"ldc": ldc, "accumulate": accumulate}
+            yield Case(given, {"c": strided(expected, ldc)}, any_nan=True)
+
+
+@cases_of("gemm_16")
+def gemm_16(setting: Setting) -> Iterator[Case]:
+    """-32768 squared, twice, overflows 32 bits: the reason for 64-bit sums."""
+    nr, rng = setting.constants.nr, setting.rng
+    for pairs in depths(setting):
+        for m in heights(setting, setting.constants.mr_16):
+            a = drawn(setting, (m, 2 * pairs), -32768, 32767, np.int16)
+            b = drawn(setting, (2 * pairs, nr), -32768, 32767, np.int16)
+            panel = b.reshape(pairs, 2, nr).transpose(0, 2, 1).reshape(-1).copy()
+            lda, ldc = 2 * pairs + int(rng.integers(4)), nr + int(rng.integers(3))
+            given = {"m": m, "k2": pairs, "a": strided(a, lda), "lda": lda, "b": panel, "ldc": ldc}
+            given["c"] = poison((m - 1) * ldc + nr, np.int64)
+            yield Case(given, {"c": strided(ref.integer_product(a, b.T), ldc)})
+
+
+def gemm_8_case(setting: Setting, a: np.ndarray, b: np.ndarray) -> Case:
+    """a [m, k] left elements, b [k, nr]; k is a multiple of k_step."""
+    step, nr, rng = setting.constants.k_step, setting.constants.nr, setting.rng
+    (m, k), panel = a.shape, b.reshape(-1, step, nr).transpose(0, 2, 1).reshape(-1).copy()
+    stride, ldc = k + int(rng.integers(3)), nr + int(rng.integers(3))
+    given = {"m": m, "kg": k // step, "a": strided(a, stride), "lda": stride * a.itemsize, "b": panel, "ldc": ldc}
+    given["c"] = poison((m - 1) * ldc + nr, np.int32)
+    return Case(given, {"c": strided(ref.wrap32(ref.integer_product(a, b.T)), ldc)})
+
+
+@cases_of("gemm_8")
+def gemm_8(setting: Setting) -> Iterator[Case]:
+    constants, left = setting.constants, setting.constants.left_type
+    for kg in depths(setting):
+        for m in heights(setting, constants.mr_8):
+            a = drawn(setting, (m, kg * constants.k_step), *LEFT_LIMITS[left], LEFT_DTYPES[left])
+            b = drawn(setting, (kg * constants.k_step, constants.nr), -128, 127, np.int8)
+            yield gemm_8_case(setting, a, b)
+
+
+@cases_of("gemm_8")
+def gemm_8_at_the_bound(setting: Setting) -> Iterator[Case]:
+    """K where int32 just holds the sum of the worst products, and past it, where it wraps: 65 793 * 255 * 128 =
+    2 147 483 520 <= 2**31 - 1 for u8 by s8, 131 071 * 128 * 128 = 2 147 467 264 for s8 by s8."""
+    if setting.few:
+        return
+    constants, left = setting.constants, setting.constants.left_type
+    low, high = LEFT_LIMITS[left]
+    bound = 131071 if left == S8 else 65793
+    for k in (bound, bound + 1, 2 * bound):
+        padded = -(-k // constants.k_step) * constants.k_step
+        for value, weight in ((high, -128), (high, 127), (low, -128)):
+            a = np.full((2, padded), value, LEFT_DTYPES[left])
+            b = np.full((padded, constants.nr), weight, np.int8)
+            b[k:] = 0
+            yield gemm_8_case(setting, a, b)
+
+
+# ---- epilogues -----------------------------------------------------------------------------------------------------
+
+
+def maybe(setting: Setting, value: Any) -> Any:
+    return value if setting.rng.random() < 0.6 else None
+
+
+def factors(setting: Setting, n: int) -> np.ndarray:
+    values = np.abs(normal(setting.rng, n, 0.01))
+    return np.where(setting.rng.random(n) < 0.03, setting.rng.choice(SPECIAL, n), values).astype(F32)
+
+
+class Accumulators:
+    """What epilogue_s32 and group_s32 share: integer sums, zero points and scales."""
+
+    def __init__(self, setting: Setting, m: int, n: int) -> None:
+        rng = setting.rng
+        self.acc = drawn(setting, (m, n), -(2**31), 2**31 - 1, np.int32)
+        if rng.random() < 0.5:
+            self.acc = rng.integers(-(2**20), 2**20, (m, n)).astype(np.int32)
+        self.ldacc = n + int(rng.integers(3))
+        self.zx = drawn(setting, (m,), -255, 255, np.int32)
+        self.rest = drawn(setting, (m,), -(2**31), 2**31 - 1, np.int32)
+        self.sums = drawn(setting, (n,), -(2**31), 2**31 - 1, np.int32)
+        self.zw = maybe(setting, drawn(setting, (n,), -255, 255, np.int32))
+        self.sw = factors(setting, n)
+
+    def arguments(self) -> dict[str, Any]:
+        shared = {name: getattr(self, name) for name in ("ldacc", "zx", "rest", "sums", "zw", "sw")}
+        return shared | {"acc": strided(self.acc, self.ldacc)}
+
+    def corrected(self) -> np.ndarray:
+        value = self.acc.astype(np.int64) - self.zx[:, None].astype(np.int64) * self.sums
+        if self.zw is not None:
+            value = value - self.zw.astype(np.int64) * ref.wrap32(self.rest)[:, None].astype(np.int64)
+        return ref.f32(ref.wrap32(value))
+
+
+def tiles(setting: Setting) -> Iterator[tuple[int, int]]:
+    lengths = (0, 1, 17, 32) if setting.few else (*range(50), 63, 64, 65)
+    for n in lengths:
+        for _ in range(1 if setting.few else 4):
+            yield int(setting.rng.integers(1, 17)), n
+
+
+class Finish:
+    """The end of both epilogues: bias, activation, residual, output."""
+
+    def __init__(self, setting: Setting, m: int, n: int) -> None:
+        self.bias = maybe(setting, normal(setting.rng, n))
+        self.activation = int(setting.rng.integers(ref.ERF + 1))
+        self.residual = maybe(setting, float_matrix(setting, m, n))
+        self.ldr, self.ldo = n + int(setting.rng.integers(3)), n + int(setting.rng.integers(3))
+        self.out = strided(poison(m * n, F32).reshape(m, n), self.ldo)
+
+    def arguments(self) -> dict[str, Any]:
+        shared = {name: getattr(self, name) for name in ("bias", "activation", "ldr", "out", "ldo")}
+        return shared | {"residual": None if self.residual is None else strided(self.residual, self.ldr)}
+
+    def expected(self, setting: Setting, y: np.ndarray) -> dict[str, np.ndarray]:
+        y = ref.epilogue(y, self.bias, self.activation, self.residual, setting.evaluate)
+        return {"out": strided(y, self.ldo)}
+
+
+@cases_of("epilogue_s32")
+def epilogue_s32(setting: Setting) -> Iterator[Case]:
+    for m, n in tiles(setting):
+        sums, finish, sx = Accumulators(setting, m, n), Finish(setting, m, n), factors(setting, m)
+        y = (sums.corrected() * sums.sw) * sx[:, None]
+        given = {"m": m, "n": n, "sx": sx} | sums.arguments() | finish.arguments()
+        yield Case(given, finish.expected(setting, y))
+
+
+@cases_of("epilogue_f32")
+def epilogue_f32(setting: Setting) -> Iterator[Case]:
+    for m, n in tiles(setting):
+        acc, finish, ldacc = float_matrix(setting, m, n), Finish(setting, m, n), n + int(setting.rng.integers(3))
+        sw, sx = maybe(setting, factors(setting, n)), maybe(setting, factors(setting, m))
+        y = acc if sw is None else acc * sw
+        y = y if sx is None else y * sx[:, None]
+        given = {"m": m, "n": n, "acc": strided(acc, ldacc), "ldacc": ldacc, "sw": sw, "sx": sx} | finish.arguments()
+        yield Case(given, finish.expected(setting, y))
+
+
+def total(setting: Setting, m: int, n: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """t [m, n] and the arguments that describe it."""
+    t, ldt = float_matrix(setting, m, n), n + int(setting.rng.integers(3))
+    return t, {"m": m, "n": n, "t": strided(t, ldt), "ldt": ldt}
+
+
+@cases_of("group_s32")
+def group_s32(setting: Setting) -> Iterator[Case]:
+    for m, n in tiles(setting):
+        sums, sx, (t, given) = Accumulators(setting, m, n), maybe(setting, factors(setting, m)), total(setting, m, n)
+        value = sums.corrected()
+        t = ref.fma(value, sums.sw, t) if sx is None else ref.fma(value * sums.sw, sx[:, None], t)
+        given |= sums.arguments() | {"sx": sx}
+        yield Case(given, {"t": strided(t, given["ldt"])}, any_nan=True)
+
+
+@cases_of("rank1_f32")
+def rank1_f32(setting: Setting) -> Iterator[Case]:
+    for m, n in tiles(setting):
+        t, given = total(setting, m, n)
+        row, col = float_matrix(setting, 1, m)[0], float_matrix(setting, 1, n)[0]
+        t = ref.fma(row[:, None], col, t)
+        yield Case(given | {"row": row, "col": col}, {"t": strided(t, given["ldt"])}, any_nan=True)
+
+
+@cases_of("affine_f32")
+def affine_f32(setting: Setting) -> Iterator[Case]:
+    for m, n in tiles(setting):
+        t, given = total(setting, m, n)
+        sx, c, column = factors(setting, m), float_matrix(setting, 1, n)[0], float_matrix(setting, 1, m)[0]
+        if setting.rng.random() < 0.5:
+            given |= {"zx": column, "offset": None}
+            t = (t - column[:, None] * c) * sx[:, None]
+        else:
+            given |= {"zx": None, "offset": column}
+            t = t * sx[:, None] + column[:, None] * c
+        yield Case(given | {"sx": sx, "c": c}, {"t": strided(t, given["ldt"])}, any_nan=True)
+
+
+# ---- the left operand of the int8 product --------------------------------------------------------------------------
+
+
+def shifted_bounds(setting: Setting) -> tuple[np.dtype, list[tuple[int, int, int]]]:
+    """Element type, and (zero, lo, hi) as the drivers shift them into it."""
+    left = setting.constants.left_type
+    low, high = LEFT_LIMITS[left]
+    shifted = [(z + s, a + s, b + s) for z, a, b in BOUNDS_8[:6] for s in (0, 128, -128)]
+    return LEFT_DTYPES[left], [(z, a, b) for z, a, b in shifted if a >= low and b <= high]
+
+
+@cases_of("left_quantize")
+def left_quantize(setting: Setting) -> Iterator[Case]:
+    dtype, bounds = shifted_bounds(setting)
+    for scale in scales(setting):
+        zero, low, high = setting.choice(*bounds)
+        values = to_quantize(setting, scale, LONG)
+        codes = ref.quantize(values, scale, zero, low, high)
+        for n in lengths_and_long(setting):
+            given = {"x": values[:n], "n": n, "scale": scale, "zero": zero, "lo": low, "hi": high}
+            yield code_case(given, codes[:n], "a", dtype)
+
+
+@cases_of("left_quantize_cols")
+def left_quantize_columns(setting: Setting) -> Iterator[Case]:
+    (dtype, bounds), rng = shifted_bounds(setting), setting.rng
+    for _ in setting.some(6):
+        zero, low, high = setting.choice(*bounds)
+        scale = np.exp(rng.uniform(-60, 60, LONG)).astype(F32)
+        x = np.where(rng.random(LONG) < 0.1, special(rng, LONG), near_ties(rng, LONG, 1.0) * scale).astype(F32)
+        codes = ref.quantize(x, scale, zero, low, high)
+        for n in lengths_and_long(setting):
+            given = {"x": x[:n], "n": n, "scale": scale[:n], "zero": zero, "lo": low, "hi": high}
+            yield code_case(given, codes[:n], "a", dtype)
+
+
+@cases_of("left_interval")
+def left_interval(setting: Setting) -> Iterator[Case]:
+    left = setting.constants.left_type
+    for x, low, scale, levels in interval_rows(setting):
+        firsts = [first for first in (0, -levels // 2, 128 - levels // 2) if first >= LEFT_LIMITS[left][0]]
+        first = setting.choice(*(f for f in firsts if f + levels - 1 <= LEFT_LIMITS[left][1]))
+        codes = ref.interval_codes(x, low, scale, levels, first)
+        for n in lengths_and_long(setting):
+            given = {"x": x[:n], "n": n, "min": low, "scale": scale, "levels": levels, "lo": first}
+            yield code_case(given, codes[:n], "a", LEFT_DTYPES[left])
+
+
+@cases_of("left_widen")
+def left_widen(setting: Setting) -> Iterator[Case]:
+    left = setting.constants.left_type
+    for is_signed in (0, 1):
+        codes = setting.rng.permutation(np.arange(2048) % 256).astype(np.uint8)
+        values = codes.view(np.int8).astype(np.int32) if is_signed else codes.astype(np.int32)
+        shift = {U8: 128 if is_signed else 0, S8: 0 if is_signed else -128, S16: 0}[left]
+        elements = (values + shift).astype(LEFT_DTYPES[left])
+        for n in setting.lengths:
+            given = {"codes": codes[:n], "n": n, "codes_signed": is_signed, "a": poison(n, LEFT_DTYPES[left])}
+            yield Case(given, {"a": elements[:n]})
+
+
+@cases_of("left_sum")
+def left_sum(setting: Setting) -> Iterator[Case]:
+    left = setting.constants.left_type
+    low, high = LEFT_LIMITS[left]
+    for n in lengths_and_long(setting) if setting.few else (*setting.lengths, LONG, 70001):
+        for values in (setting.rng.integers(low, high + 1, n), np.full(n, low), np.full(n, high)):
+            yield Case({"a": values.astype(LEFT_DTYPES[left]), "n": n}, result=int(values.sum()))
+
+
+@cases_of("unpack_8")
+def unpack_8(setting: Setting) -> Iterator[Case]:
+    step, nr, rng = setting.constants.k_step, setting.constants.nr, setting.rng
+    for count in (0, 1, 5) if setting.few else range(19):
+        for k0 in (0, 1, 2, 3, 4, 9):
+            padded = -(-(k0 + count) // step) * step
+            b = rng.integers(-128, 128, (padded, nr)).astype(np.int8)
+            panel = b.reshape(-1, step, nr).transpose(0, 2, 1).reshape(-1).copy()
+            scale, zero = normal(rng, nr), rng.integers(-255, 256, nr).astype(F32)
+            offset = np.where(rng.random(nr) < 0.5, F32(-0.0), normal(rng, nr)).astype(F32)
+            expected = ref.dequantize(b[k0 : k0 + count], scale, zero, offset).reshape(-1)
+            given = {"b": panel, "k0": k0, "count": count, "scale": scale, "zero": zero, "offset": offset}
+            yield Case(given | {"out": poison(count * nr, F32)}, {"out": expected})

@@ -1,0 +1,309 @@
+"""Cases of the kernels that work element by element or along a row."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import reference as ref
+from kernel_case import (
+    F32,
+    FLT_MAX,
+    TINY,
+    Case,
+    Setting,
+    any_bits,
+    cases_of,
+    float_sets,
+    near_ties,
+    normal,
+    poison,
+    special,
+    with_non_finite,
+)
+
+# zero, lo, hi
+BOUNDS_8 = (
+    (0, -128, 127),
+    (0, -127, 127),
+    (128, 1, 255),
+    (77, 0, 255),
+    (-128, -128, 127),
+    (8, 0, 15),
+    (512, -512, 512),
+)
+BOUNDS_16 = ((0, -32768, 32767), (0, -32767, 32767), (32768, 0, 65535), (-65535, -65535, 65535), (12345, 1, 65535))
+LONG = 4099  # a prime: rows long enough to meet rare values
+
+
+def widest(setting: Setting) -> int:
+    return max(setting.lengths)
+
+
+# ---- ranges --------------------------------------------------------------------------------------------------------
+
+
+@cases_of("range_f32")
+def range_rows(setting: Setting) -> Iterator[Case]:
+    for values in float_sets(setting.rng, widest(setting)):
+        for n in setting.lengths:
+            x = values[:n]
+            finite = x[np.isfinite(x)]
+            low, high = setting.choice((np.inf, -np.inf), (0.25, -0.5), (-1e30, 1e-40))
+            outputs = {
+                "min": np.array([finite.min(initial=F32(low))], F32),
+                "max": np.array([finite.max(initial=F32(high))], F32),
+            }
+            given = {"x": x, "n": n, "min": np.array([low], F32), "max": np.array([high], F32)}
+            yield Case(given, outputs, int(finite.size < n), any_zero=True)
+
+
+@cases_of("range_cols_f32")
+def range_columns(setting: Setting) -> Iterator[Case]:
+    for values in float_sets(setting.rng, widest(setting)):
+        low, high = normal(setting.rng, values.size), normal(setting.rng, values.size)
+        low[::3], high[::3] = np.inf, -np.inf
+        finite = np.isfinite(values)
+        lower, higher = np.where(finite & (values < low), values, low), np.where(finite & (values > high), values, high)
+        for n in setting.lengths:
+            given = {"x": values[:n], "n": n, "min": low[:n], "max": high[:n]}
+            yield Case(given, {"min": lower[:n], "max": higher[:n]}, int(not finite[:n].all()), any_zero=True)
+
+
+# ---- codes ---------------------------------------------------------------------------------------------------------
+
+
+def scales(setting: Setting) -> list[np.float32]:
+    rng = setting.rng
+    fixed = [F32(0.5), F32(1.0), F32(2.0**-126), F32(3e38), F32(3e-39), F32(1 / 3)]
+    drawn = [F32(np.exp(rng.uniform(-80, 80))) for _ in setting.some(4)] + [F32(rng.uniform(0.01, 0.1))]
+    return fixed[:2] + drawn if setting.few else fixed + drawn
+
+
+def to_quantize(setting: Setting, scale: F32, n: int) -> np.ndarray:
+    """Values around the codes' range, on and near ties, special, some not finite."""
+    rng = setting.rng
+    parts = [normal(rng, n, 60.0) * scale, near_ties(rng, n, float(scale)), special(rng, n), any_bits(rng, n)]
+    chosen = np.choose(rng.choice(4, n, p=[0.3, 0.5, 0.1, 0.1]), parts).astype(F32)
+    if rng.random() < 0.7:
+        chosen = np.where(np.isfinite(chosen), chosen, F32(0))
+    return chosen.astype(F32)
+
+
+def code_case(given: dict, codes: np.ndarray, output: str, dtype: np.dtype) -> Case:
+    """Codes keep their low byte or word; those of values that are not finite are unspecified."""
+    x = given["x"]
+    finite = np.isfinite(x)
+    arguments = given | {output: poison(x.size, dtype)}
+    outputs = {output: codes.astype(dtype)}
+    return Case(arguments, outputs, int(not finite.all()), free={output: ~finite})
+
+
+def lengths_and_long(setting: Setting) -> tuple[int, ...]:
+    return setting.lengths if setting.few else (*setting.lengths, LONG)
+
+
+@cases_of("quantize_f32_8", "quantize_f32_16")
+def quantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
+    narrow = kernel.endswith("_8")
+    dtype = np.dtype(np.uint8 if narrow else np.uint16)
+    for scale in scales(setting):
+        zero, low, high = setting.choice(*(BOUNDS_8 if narrow else BOUNDS_16))
+        values = to_quantize(setting, scale, LONG)
+        codes = ref.quantize(values, scale, zero, low, high)
+        for n in lengths_and_long(setting):
+            given = {"x": values[:n], "n": n, "scale": scale, "zero": zero, "lo": low, "hi": high}
+            yield code_case(given, codes[:n], "out", dtype)
+
+
+@cases_of("quantize_f32_16")
+def quantize_16_ties(setting: Setting) -> Iterator[Case]:
+    """Codes of many bits, where x * (1 / scale) misses a tie often."""
+    for _ in setting.some(20):
+        scale = F32(np.exp(setting.rng.uniform(-40, 40)))
+        middle = ((setting.rng.integers(-40000, 40000, LONG) + 0.5) * np.float64(scale)).astype(F32)
+        x = (middle.view(np.int32) + setting.rng.integers(-2, 3, LONG).astype(np.int32)).view(F32)
+        given = {"x": x, "n": LONG, "scale": scale, "zero": 0, "lo": -32768, "hi": 32767}
+        yield code_case(given, ref.quantize(x, scale, 0, -32768, 32767), "out", np.dtype(np.uint16))
+
+
+@cases_of("quantize_cols_f32_8", "quantize_cols_f32_16")
+def quantize_columns(setting: Setting, kernel: str) -> Iterator[Case]:
+    narrow, rng = kernel.endswith("_8"), setting.rng
+    dtype, n_all = np.dtype(np.uint8 if narrow else np.uint16), widest(setting)
+    for _ in setting.some(6):
+        _, low, high = setting.choice(*(BOUNDS_8 if narrow else BOUNDS_16))
+        zero = rng.integers(low, high + 1, n_all).astype(F32)
+        scale = np.exp(rng.uniform(-60, 60, n_all)).astype(F32)
+        x = np.where(rng.random(n_all) < 0.1, special(rng, n_all), near_ties(rng, n_all, 1.0) * scale).astype(F32)
+        if rng.random() < 0.3:
+            x = with_non_finite(rng, x, 0.01)
+        codes = ref.quantize(x, scale, zero, low, high)
+        for n in setting.lengths:
+            given = {"x": x[:n], "n": n, "scale": scale[:n], "zero": zero[:n], "lo": low, "hi": high}
+            yield code_case(given, codes[:n], "out", dtype)
+
+
+def interval_rows(setting: Setting) -> Iterator[tuple[np.ndarray, F32, F32, int]]:
+    """x, min, scale, levels: values on and near the borders of the intervals, and far outside."""
+    rng = setting.rng
+    spans = [(-1.0, 1.0), (-FLT_MAX, FLT_MAX), (1e-30, 3e-30), (1000.0, 1000.01), (-7.5, -7.25), (0.0, 1e-35)]
+    spans += [tuple(sorted(rng.standard_normal(2) * np.exp(rng.uniform(-30, 30)))) for _ in setting.some(6)]
+    for low, high in spans[-3:] if setting.few else spans:
+        levels = setting.choice(256, 256, 16)
+        low, scale = F32(low), F32((float(F32(high)) - float(F32(low))) / levels)
+        if ref.inverse_overflows(scale):
+            continue
+        border = (float(low) + rng.integers(-4, levels + 5, LONG) * float(scale)).astype(F32)
+        border = (border.view(np.int32) + rng.integers(-2, 3, LONG).astype(np.int32)).view(F32)
+        inside = rng.uniform(float(low), float(high), LONG).astype(F32)
+        x = np.where(rng.random(LONG) < 0.5, border, inside)
+        x = np.where(rng.random(LONG) < 0.02, special(rng, LONG), x).astype(F32)
+        x = np.where(np.isfinite(x), x, low).astype(F32)
+        yield with_non_finite(rng, x, 0.01) if rng.random() < 0.3 else x, low, scale, levels
+
+
+@cases_of("interval_f32_8")
+def interval(setting: Setting) -> Iterator[Case]:
+    for x, low, scale, levels in interval_rows(setting):
+        first = setting.choice(0, -levels // 2)
+        codes = ref.interval_codes(x, low, scale, levels, first)
+        for n in lengths_and_long(setting):
+            given = {"x": x[:n], "n": n, "min": low, "scale": scale, "levels": levels, "lo": first}
+            yield code_case(given, codes[:n], "out", np.dtype(np.uint8))
+
+
+# ---- dequantize ----------------------------------------------------------------------------------------------------
+
+CODE_TYPES = {"s8": np.int8, "u8": np.uint8, "s16": np.int16, "u16": np.uint16}
+
+
+def all_codes(setting: Setting, dtype: type, n: int) -> np.ndarray:
+    info = np.iinfo(dtype)
+    codes = setting.rng.integers(info.min, info.max + 1, n).astype(dtype)
+    codes[: 256 if n >= 256 and info.bits == 8 else 0] = np.arange(info.min, info.min + 256).astype(dtype)
+    codes[-2:] = info.min, info.max
+    return codes
+
+
+@cases_of(*(f"dequantize_{code}_f32" for code in CODE_TYPES))
+def dequantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
+    dtype = CODE_TYPES[kernel.split("_")[1]]
+    info, codes = np.iinfo(dtype), all_codes(setting, CODE_TYPES[kernel.split("_")[1]], 1024)
+    for scale in (0.05, -0.125, 0.0, 1e-40, 3e38, 1 / 3):
+        zero = int(setting.rng.integers(info.min, info.max + 1)) if setting.rng.random() < 0.7 else 0
+        offset = setting.choice(F32(-0.0), F32(-0.0), F32(0.0), F32(1.7), F32(-1e-39))
+        expected = ref.dequantize(codes, F32(scale), zero, offset)
+        for n in setting.lengths:
+            given = {"q": codes[:n], "n": n, "scale": scale, "zero": zero, "offset": offset, "out": poison(n, F32)}
+            yield Case(given, {"out": expected[:n]}, any_nan=True)
+
+
+@cases_of(*(f"dequantize_cols_{code}_f32" for code in CODE_TYPES))
+def dequantize_columns(setting: Setting, kernel: str) -> Iterator[Case]:
+    dtype, rng = CODE_TYPES[kernel.split("_")[2]], setting.rng
+    info, n_all = np.iinfo(dtype), 1024
+    codes = all_codes(setting, dtype, n_all)
+    for _ in setting.some(4):
+        scale = np.where(rng.random(n_all) < 0.1, special(rng, n_all), normal(rng, n_all)).astype(F32)
+        zero = rng.integers(info.min, info.max + 1, n_all).astype(F32)
+        offset = np.where(rng.random(n_all) < 0.3, F32(-0.0), normal(rng, n_all)).astype(F32)
+        expected = ref.dequantize(codes, scale, zero, offset)
+        for n in setting.lengths:
+            given = {"q": codes[:n], "n": n, "scale": scale[:n], "zero": zero[:n], "offset": offset[:n]}
+            yield Case(given | {"out": poison(n, F32)}, {"out": expected[:n]}, any_nan=True)
+
+
+# ---- rows of floats ------------------------------------------------------------------------------------------------
+
+
+@cases_of("layernorm_f32")
+def layernorm(setting: Setting) -> Iterator[Case]:
+    rng = setting.rng
+    for values in float_sets(rng, widest(setting)):
+        gain, bias = normal(rng, values.size), normal(rng, values.size)
+        eps = setting.choice(F32(1e-12), F32(1e-5), F32(0))
+        for n in setting.lengths[1:]:
+            x = values[:n]
+            given = {"x": x, "n": n, "gain": gain[:n], "bias": bias[:n], "eps": eps, "out": poison(n, F32)}
+            yield Case(given, {"out": ref.layernorm(x, gain[:n], bias[:n], eps)})
+
+
+@cases_of("softmax_f32")
+def softmax(setting: Setting) -> Iterator[Case]:
+    rng, n_all = setting.rng, widest(setting)
+    sets = [normal(rng, n_all, 5.0), np.full(n_all, 3.0, F32), special(rng, n_all), normal(rng, n_all, 1e37)]
+    for values in sets:
+        scale = setting.choice(F32(1.0), F32(0.17677669), F32(1e-3))
+        for n in setting.lengths[1:]:
+            weights, total = ref.softmax(values[:n], scale, setting.evaluate)
+            given = {"x": values[:n].copy(), "n": n, "scale": scale}
+            yield Case(given, {"x": weights}, total, any_nan=True)
+
+
+@cases_of("softmax_f32")
+def softmax_of_nan(setting: Setting) -> Iterator[Case]:
+    """A NaN or an infinity anywhere: the sum is NaN, so that every output of the row becomes one; the weights
+    themselves are those of the scalar tier."""
+    for n in setting.lengths[1:]:
+        x = normal(setting.rng, n)
+        x[setting.rng.integers(n)] = setting.choice(np.nan, -np.nan, np.inf)
+        weights, total = ref.softmax(x, 1.0, setting.evaluate)
+        given = {"x": x, "n": n, "scale": 1.0}
+        yield Case(given, {"x": weights}, total, any_nan=True, free={"x": np.ones(n, bool)})
+
+
+@cases_of("divide_f32")
+def divide(setting: Setting) -> Iterator[Case]:
+    for values in float_sets(setting.rng, widest(setting)):
+        divisor = setting.choice(F32(3.0), F32(1e-40), F32(-7e20), F32(0.0), TINY)
+        expected = ref.canonical(values / divisor)
+        for n in setting.lengths:
+            given = {"x": values[:n], "n": n, "divisor": divisor, "out": poison(n, F32)}
+            yield Case(given, {"out": expected[:n]})
+
+
+@cases_of("add_f32")
+def add(setting: Setting) -> Iterator[Case]:
+    for a in float_sets(setting.rng, widest(setting)):
+        b = setting.choice(*float_sets(setting.rng, a.size))
+        expected = ref.canonical(a + b)
+        for n in setting.lengths:
+            yield Case({"a": a[:n], "b": b[:n], "n": n, "out": poison(n, F32)}, {"out": expected[:n]})
+
+
+@cases_of("squares_f32")
+def squares(setting: Setting) -> Iterator[Case]:
+    for values in float_sets(setting.rng, widest(setting)):
+        for n in setting.lengths:
+            x = values[:n]
+            yield Case({"x": x, "n": n}, result=ref.lanes_sum(x * x), any_nan=True)
+
+
+def function_arguments(setting: Setting, n: int) -> np.ndarray:
+    rng = setting.rng
+    parts = [normal(rng, n, 3.0), rng.uniform(-100, 100, n).astype(F32), special(rng, n), any_bits(rng, n)]
+    return np.choose(rng.choice(4, n, p=[0.5, 0.2, 0.15, 0.15]), parts).astype(F32)
+
+
+@cases_of("map_f32")
+def functions(setting: Setting) -> Iterator[Case]:
+    """exp, tanh and erf against the scalar tier (which test_functions.py compares with float64)."""
+    for function in range(ref.ERF + 1):
+        x = function_arguments(setting, LONG)
+        expected = ref.canonical(ref.activation(function, x, setting.evaluate))
+        for n in lengths_and_long(setting):
+            given = {"function": function, "x": x[:n], "n": n, "out": poison(n, F32)}
+            yield Case(given, {"out": expected[:n]})
+
+
+@cases_of("lsq_f32")
+def lsq(setting: Setting) -> Iterator[Case]:
+    rng, n_all = setting.rng, widest(setting)
+    for zero, low, high in BOUNDS_8[:6]:
+        scale = F32(np.exp(rng.uniform(-10, 10)))
+        x = np.where(rng.random(n_all) < 0.1, special(rng, n_all), near_ties(rng, n_all, float(scale))).astype(F32)
+        grad = normal(rng, n_all)
+        grad_x, slopes = ref.lsq(grad, x, scale, zero, low, high)
+        for n in setting.lengths:
+            given = {"grad": grad[:n], "x": x[:n], "n": n, "scale": scale, "zero": zero, "lo": low, "hi": high}
+            expected = {"grad_x": grad_x[:n]}
+            yield Case(given | {"grad_x": poison(n, F32)}, expected, ref.lanes_sum(slopes[:n]), any_nan=True)
