@@ -1,0 +1,8 @@
+"""`python -m qlm` is the command `qlm`."""
+
+import sys
+
+from qlm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""print the embedding of each text
+
+One line a text, its numbers separated by spaces; with --json an object with one list of numbers a text.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from qlm.cli.options import add_recipe, load_model
+from qlm.cli.output import print_json
+from qlm.cli.texts import add_text_arguments, chunks, source
+
+CHUNK = 256  # texts embedded between two prints
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model's folder, or pkg:NAME")
+    add_text_arguments(parser)
+    add_recipe(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    model = load_model(arguments)
+    embeddings: list[list[float]] = []
+    for texts in chunks(source(arguments, model.labels), CHUNK):
+        rows = model.embed(texts)
+        if arguments.json:
+            embeddings += rows.tolist()
+        else:
+            for row in rows:
+                print(" ".join(map(str, row)))
+    if arguments.json:
+        print_json({"embeddings": embeddings}, indent=None)
