@@ -7,12 +7,6 @@
 
 #include "shapes.h"
 
-#define TILE(name) dot_##name
-#define TILE_C int32_t
-#define TILE_MR QLM_AVX512VNNI_MR_8
-#define TILE_COLUMNS 2
-#define TILE_SPLIT 1
-
 typedef int32_t dot_sum __attribute__((vector_size(64)));
 typedef __m512i dot_left, dot_right;
 
@@ -55,6 +49,12 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
     _mm512_storeu_si512(c, (__m512i)sum);
 }
 
+#define TILE(name) dot_##name
+#define TILE_C int32_t
+#define TILE_MR QLM_AVX512VNNI_MR_8
+#define TILE_COLUMNS 2
+#define TILE_STEP_BYTES (QLM_AVX512VNNI_NR * QLM_AVX512VNNI_K_STEP)
+#define TILE_SPLIT 1
 #include "gemm.inc.h"
 
 QLM_KERNEL(void, gemm_8)
@@ -62,5 +62,11 @@ QLM_KERNEL(void, gemm_8)
 {
     dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
 }
+
+#define LEFT QLM_AVX512VNNI_LEFT
+#define K_STEP QLM_AVX512VNNI_K_STEP
+#define NR QLM_AVX512VNNI_NR
+#include "left.inc.h"
+#include "unpack_8.inc.h"
 
 #endif

@@ -8,6 +8,7 @@
  *   TILE_C                       element of c
  *   TILE_MR                      rows at most: 2, 4, 6 or 12
  *   TILE_COLUMNS                 registers of the panel in a step: 1, 2 or 4
+ *   TILE_STEP_BYTES              bytes of the panel in a step: nr times k_step, or times 4
  *   TILE_SPLIT                   1: sums may be split, because their order is free (integers)
  *   TILE(sum)                    the sums of TILE_WIDTH outputs of a row.  A vector of their own type: where it differs
  *                                from the one that an intrinsic returns inside, as __m512i does, gcc 12 copies it on
@@ -27,7 +28,6 @@
  * steps then add to different sums, and a call runs as fast as the panel can be read.
  */
 #define TILE_WIDTH (sizeof(TILE(sum)) / sizeof(TILE_C))
-#define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(TILE(right)))
 
 #ifndef TILE_PASTE
 #define TILE_PASTE_(name, count) name##count

@@ -105,6 +105,7 @@ QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
 #define TILE_C int32_t
 #define TILE_MR QLM_AVX2_MR_8
 #define TILE_COLUMNS 2
+#define TILE_STEP_BYTES (QLM_AVX2_NR * QLM_AVX2_K_STEP)
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 
@@ -113,5 +114,11 @@ QLM_KERNEL(void, gemm_8)
 {
     s8_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
 }
+
+#define LEFT QLM_AVX2_LEFT
+#define K_STEP QLM_AVX2_K_STEP
+#define NR QLM_AVX2_NR
+#include "left.inc.h"
+#include "unpack_8.inc.h"
 
 #endif

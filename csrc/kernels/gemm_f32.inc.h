@@ -5,6 +5,7 @@
 #define TILE_C float
 #define TILE_MR GEMM_F32_MR
 #define TILE_COLUMNS GEMM_F32_COLUMNS
+#define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(v16f))
 #define TILE_SPLIT 0
 
 typedef v16f f32_sum, f32_left, f32_right;

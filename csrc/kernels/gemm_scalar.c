@@ -58,3 +58,6 @@ QLM_KERNEL(void, unpack_8)
             out[i * NR + j] = product + offset[j];
         }
 }
+
+#define LEFT QLM_SCALAR_LEFT
+#include "left.inc.h"

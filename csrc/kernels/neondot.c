@@ -53,6 +53,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 #define TILE_C int32_t
 #define TILE_MR QLM_NEONDOT_MR_8
 #define TILE_COLUMNS 4
+#define TILE_STEP_BYTES (QLM_NEONDOT_NR * QLM_NEONDOT_K_STEP)
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 
@@ -61,5 +62,11 @@ QLM_KERNEL(void, gemm_8)
 {
     dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
 }
+
+#define LEFT QLM_NEONDOT_LEFT
+#define K_STEP QLM_NEONDOT_K_STEP
+#define NR QLM_NEONDOT_NR
+#include "left.inc.h"
+#include "unpack_8.inc.h"
 
 #endif
