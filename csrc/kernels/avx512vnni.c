@@ -17,20 +17,12 @@ QLM_INLINE dot_left dot_load_left(const char *a)
     return _mm512_set1_epi32(four);
 }
 
-QLM_INLINE dot_right dot_load_right(const char *b, int column)
-{
-    return _mm512_loadu_si512(b + 64 * column);
-}
+QLM_INLINE dot_right dot_load_right(const char *b, int column) { return _mm512_loadu_si512(b + 64 * column); }
 
 QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
-{
-    return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right);
-}
+{ return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right); }
 
-QLM_INLINE dot_sum dot_zero(void)
-{
-    return (dot_sum){0};
-}
+QLM_INLINE dot_sum dot_zero(void) { return (dot_sum){0}; }
 
 QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
 {
@@ -38,10 +30,7 @@ QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
     return dot_zero();
 }
 
-QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y)
-{
-    return (dot_sum)_mm512_add_epi32((__m512i)x, (__m512i)y);
-}
+QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y) { return (dot_sum)_mm512_add_epi32((__m512i)x, (__m512i)y); }
 
 QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 {
@@ -59,9 +48,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 
 QLM_KERNEL(void, gemm_8)
 (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
-{
-    dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
-}
+{ dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
 
 #define LEFT QLM_AVX512VNNI_LEFT
 #define K_STEP QLM_AVX512VNNI_K_STEP

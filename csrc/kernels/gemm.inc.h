@@ -71,20 +71,14 @@ typedef TILE(sum) TILE(sums)[TILE_MR][TILE_COLUMNS];
 QLM_INLINE void TILE(take_step)(const int m, const char *a, size_t lda, const char *b, TILE(sums) sums)
 {
     TILE(right) right[TILE_COLUMNS];
-    TILE_EACH_COLUMN(TILE_LOAD, 0)
-    TILE_EACH_ROW(TILE_STEP_ROW)
+    TILE_EACH_COLUMN(TILE_LOAD, 0);
+    TILE_EACH_ROW(TILE_STEP_ROW);
 }
 
 #if TILE_SPLIT
-QLM_INLINE void TILE(clear)(const int m, TILE(sums) sums)
-{
-    TILE_EACH_ROW(TILE_ZERO_ROW)
-}
+QLM_INLINE void TILE(clear)(const int m, TILE(sums) sums) { TILE_EACH_ROW(TILE_ZERO_ROW); }
 
-QLM_INLINE void TILE(merge)(const int m, TILE(sums) sums, TILE(sums) other)
-{
-    TILE_EACH_ROW(TILE_ADD_ROW)
-}
+QLM_INLINE void TILE(merge)(const int m, TILE(sums) sums, TILE(sums) other) { TILE_EACH_ROW(TILE_ADD_ROW); }
 
 /* Adds to `sums` what fours of steps give; returns the number of steps. */
 QLM_INLINE size_t TILE(fours)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE(sums) sums)
@@ -124,7 +118,7 @@ QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda,
 {
     TILE(sums) sums;
     size_t done = 0;
-    TILE_EACH_ROW(TILE_FIRST_ROW)
+    TILE_EACH_ROW(TILE_FIRST_ROW);
 #if TILE_SPLIT
     if (4 * m <= TILE_MR)
         done = TILE(fours)(m, steps, a, lda, b, sums);
@@ -134,14 +128,14 @@ QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda,
     a += 4 * done;
     b += TILE_STEP_BYTES * done;
     for (steps -= done; steps; steps--, a += 4, b += TILE_STEP_BYTES) TILE(take_step)(m, a, lda, b, sums);
-    TILE_EACH_ROW(TILE_STORE_ROW)
+    TILE_EACH_ROW(TILE_STORE_ROW);
 }
 
 QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
                           size_t option)
 {
     switch (m) {
-        TILE_EACH_ROW(TILE_CASE)
+        TILE_EACH_ROW(TILE_CASE);
     }
 }
 

@@ -12,6 +12,4 @@
 
 QLM_KERNEL(void, gemm_16)
 (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
-{
-    s16_run(m, k2, (const char *)a, lda * sizeof *a, (const char *)b, c, ldc, k2);
-}
+{ s16_run(m, k2, (const char *)a, lda * sizeof *a, (const char *)b, c, ldc, k2); }

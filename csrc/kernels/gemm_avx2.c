@@ -20,18 +20,15 @@ QLM_INLINE __m256i repeat_four(const char *a)
 /* Exact int16: gemm_avx512.c explains the bias. */
 #define S16_BIAS 0x7fffffff
 
-typedef struct { __m256i even, odd; } s16_sum;
+typedef struct {
+    __m256i even, odd;
+} s16_sum;
 typedef __m256i s16_left, s16_right;
 
-QLM_INLINE s16_left s16_load_left(const char *a)
-{
-    return repeat_four(a);
-}
+QLM_INLINE s16_left s16_load_left(const char *a) { return repeat_four(a); }
 
 QLM_INLINE s16_right s16_load_right(const char *b, int column)
-{
-    return _mm256_loadu_si256((const __m256i *)b + column);
-}
+{ return _mm256_loadu_si256((const __m256i *)b + column); }
 
 QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
 {
@@ -64,25 +61,15 @@ QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
 typedef int32_t s8_sum __attribute__((vector_size(32)));
 typedef __m256i s8_left, s8_right;
 
-QLM_INLINE s8_left s8_load_left(const char *a)
-{
-    return repeat_four(a);
-}
+QLM_INLINE s8_left s8_load_left(const char *a) { return repeat_four(a); }
 
 QLM_INLINE s8_right s8_load_right(const char *b, int column)
-{
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b + column));
-}
+{ return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b + column)); }
 
 QLM_INLINE s8_sum s8_step(s8_sum sum, s8_left left, s8_right right)
-{
-    return (s8_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right));
-}
+{ return (s8_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right)); }
 
-QLM_INLINE s8_sum s8_zero(void)
-{
-    return (s8_sum){0};
-}
+QLM_INLINE s8_sum s8_zero(void) { return (s8_sum){0}; }
 
 QLM_INLINE s8_sum s8_first(const int32_t *c, size_t option)
 {
@@ -90,10 +77,7 @@ QLM_INLINE s8_sum s8_first(const int32_t *c, size_t option)
     return s8_zero();
 }
 
-QLM_INLINE s8_sum s8_add(s8_sum x, s8_sum y)
-{
-    return (s8_sum)_mm256_add_epi32((__m256i)x, (__m256i)y);
-}
+QLM_INLINE s8_sum s8_add(s8_sum x, s8_sum y) { return (s8_sum)_mm256_add_epi32((__m256i)x, (__m256i)y); }
 
 QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
 {
@@ -111,9 +95,7 @@ QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
 
 QLM_KERNEL(void, gemm_8)
 (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
-{
-    s8_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
-}
+{ s8_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
 
 #define LEFT QLM_AVX2_LEFT
 #define K_STEP QLM_AVX2_K_STEP

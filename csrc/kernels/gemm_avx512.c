@@ -15,7 +15,9 @@
  * for the even outputs and by a shift for the odd ones.  The bias of all steps is subtracted at the end. */
 #define S16_BIAS 0x7fffffff
 
-typedef struct { __m512i even, odd; } s16_sum;
+typedef struct {
+    __m512i even, odd;
+} s16_sum;
 typedef __m512i s16_left, s16_right;
 
 QLM_INLINE s16_left s16_load_left(const char *a)
@@ -25,10 +27,7 @@ QLM_INLINE s16_left s16_load_left(const char *a)
     return _mm512_set1_epi32(pair);
 }
 
-QLM_INLINE s16_right s16_load_right(const char *b, int column)
-{
-    return _mm512_loadu_si512(b + 64 * column);
-}
+QLM_INLINE s16_right s16_load_right(const char *b, int column) { return _mm512_loadu_si512(b + 64 * column); }
 
 QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
 {

@@ -1,5 +1,5 @@
-/* gemm_f32.inc.h: the float product over the lanes of a vec_<isa>.h.  Each output is one chain of fused multiply-adds in
- * ascending k, so its sum is never split.  The including file defines GEMM_F32_MR, and GEMM_F32_COLUMNS = nr / 16.
+/* gemm_f32.inc.h: the float product over the lanes of a vec_<isa>.h.  Each output is one chain of fused multiply-adds
+ * in ascending k, so its sum is never split.  The including file defines GEMM_F32_MR, and GEMM_F32_COLUMNS = nr / 16.
  */
 #define TILE(name) f32_##name
 #define TILE_C float
@@ -17,20 +17,12 @@ QLM_INLINE f32_left f32_load_left(const char *a)
     return v16_f_set1(value);
 }
 
-QLM_INLINE f32_right f32_load_right(const char *b, int column)
-{
-    return v16_f_load((const float *)b + 16 * column);
-}
+QLM_INLINE f32_right f32_load_right(const char *b, int column) { return v16_f_load((const float *)b + 16 * column); }
 
-QLM_INLINE f32_sum f32_step(f32_sum sum, f32_left left, f32_right right)
-{
-    return v16_f_fma(left, right, sum);
-}
+QLM_INLINE f32_sum f32_step(f32_sum sum, f32_left left, f32_right right) { return v16_f_fma(left, right, sum); }
 
 QLM_INLINE f32_sum f32_first(const float *c, size_t accumulate)
-{
-    return accumulate ? v16_f_load(c) : v16_f_set1(0.0f);
-}
+{ return accumulate ? v16_f_load(c) : v16_f_set1(0.0f); }
 
 QLM_INLINE void f32_store(float *c, f32_sum sum, size_t accumulate)
 {
@@ -42,6 +34,4 @@ QLM_INLINE void f32_store(float *c, f32_sum sum, size_t accumulate)
 
 QLM_KERNEL(void, gemm_f32)
 (size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate)
-{
-    f32_run(m, k, (const char *)a, lda * sizeof *a, (const char *)b, c, ldc, accumulate != 0);
-}
+{ f32_run(m, k, (const char *)a, lda * sizeof *a, (const char *)b, c, ldc, accumulate != 0); }

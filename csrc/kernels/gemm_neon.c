@@ -11,7 +11,9 @@
 #include "gemm_f32.inc.h"
 
 /* Exact int16: products in 32 bits, neighbours in k added into 64. */
-typedef struct { int64x2_t low, high; } s16_sum;
+typedef struct {
+    int64x2_t low, high;
+} s16_sum;
 typedef int16x8_t s16_left, s16_right;
 
 QLM_INLINE s16_left s16_load_left(const char *a)
@@ -21,10 +23,7 @@ QLM_INLINE s16_left s16_load_left(const char *a)
     return vreinterpretq_s16_s32(vdupq_n_s32(pair));
 }
 
-QLM_INLINE s16_right s16_load_right(const char *b, int column)
-{
-    return vld1q_s16((const int16_t *)b + 8 * column);
-}
+QLM_INLINE s16_right s16_load_right(const char *b, int column) { return vld1q_s16((const int16_t *)b + 8 * column); }
 
 QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
 {

@@ -1,4 +1,4 @@
-/* The matrix products and the int8 kernels as plain loops: their definition.  Every other version gives the same bits. */
+/* The matrix products and the int8 kernels as plain loops: their definition.  All other versions give the same bits. */
 #define QLM_ISA scalar
 #include "vec_scalar.h"
 
@@ -24,17 +24,13 @@ QLM_KERNEL(void, gemm_16)
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < NR; j++) {
             int64_t sum = 0;
-            for (size_t p = 0; p < 2 * k2; p++)
-                sum += (int64_t)a[i * lda + p] * b[(p / 2 * NR + j) * 2 + p % 2];
+            for (size_t p = 0; p < 2 * k2; p++) sum += (int64_t)a[i * lda + p] * b[(p / 2 * NR + j) * 2 + p % 2];
             c[i * ldc + j] = sum;
         }
 }
 
 /* The code of output j at k = p of an int8 panel. */
-static int8_t panel_code(const int8_t *b, size_t p, size_t j)
-{
-    return b[(p / K_STEP * NR + j) * K_STEP + p % K_STEP];
-}
+static int8_t panel_code(const int8_t *b, size_t p, size_t j) { return b[(p / K_STEP * NR + j) * K_STEP + p % K_STEP]; }
 
 QLM_KERNEL(void, gemm_8)
 (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)

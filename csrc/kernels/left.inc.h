@@ -1,4 +1,5 @@
-/* left.inc.h: the left operand of the int8 product, for the element type LEFT (enum qlm_left_type) of the including file.
+/* left.inc.h: the left operand of the int8 product, for the element type LEFT (enum qlm_left_type) of the including
+ * file.
  */
 
 QLM_KERNEL(void, left_widen)

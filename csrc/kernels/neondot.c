@@ -17,20 +17,11 @@ QLM_INLINE dot_left dot_load_left(const char *a)
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-QLM_INLINE dot_right dot_load_right(const char *b, int column)
-{
-    return vld1q_s8((const int8_t *)b + 16 * column);
-}
+QLM_INLINE dot_right dot_load_right(const char *b, int column) { return vld1q_s8((const int8_t *)b + 16 * column); }
 
-QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
-{
-    return vdotq_s32(sum, right, left);
-}
+QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right) { return vdotq_s32(sum, right, left); }
 
-QLM_INLINE dot_sum dot_zero(void)
-{
-    return vdupq_n_s32(0);
-}
+QLM_INLINE dot_sum dot_zero(void) { return vdupq_n_s32(0); }
 
 QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
 {
@@ -38,10 +29,7 @@ QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
     return dot_zero();
 }
 
-QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y)
-{
-    return vaddq_s32(x, y);
-}
+QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y) { return vaddq_s32(x, y); }
 
 QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 {
@@ -59,9 +47,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 
 QLM_KERNEL(void, gemm_8)
 (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
-{
-    dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0);
-}
+{ dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
 
 #define LEFT QLM_NEONDOT_LEFT
 #define K_STEP QLM_NEONDOT_K_STEP

@@ -10,10 +10,14 @@ QLM_INLINE v16i unpack_codes(const int8_t *groups, size_t place)
     }
     v16i fours = v16_i_load((const int32_t *)groups);
     switch (place) {
-    case 0: return v16_i_sar(v16_i_shl(fours, 24), 24);
-    case 1: return v16_i_sar(v16_i_shl(fours, 16), 24);
-    case 2: return v16_i_sar(v16_i_shl(fours, 8), 24);
-    default: return v16_i_sar(fours, 24);
+    case 0:
+        return v16_i_sar(v16_i_shl(fours, 24), 24);
+    case 1:
+        return v16_i_sar(v16_i_shl(fours, 16), 24);
+    case 2:
+        return v16_i_sar(v16_i_shl(fours, 8), 24);
+    default:
+        return v16_i_sar(fours, 24);
     }
 }
 
