@@ -1,0 +1,283 @@
+/* py_linear.c: linear and matmul_codes.  A linear of one short row is called thousands of times a second, so nothing
+ * here parses keywords or allocates but the results themselves. */
+#include "py_module.h"
+#include "py_slices.h"
+#include "py_types.h"
+
+#define MAX_OUTPUTS 16
+/* Rows that slices are multiples of: a block of qlm_linear. */
+#define STEP 192
+
+/* ---- the arguments of linear ----------------------------------------------------------------------------------- */
+
+struct call {
+    PyObject *module;
+    struct qlm_linear_input input;
+    struct qlm_linear_output outputs[MAX_OUTPUTS];
+    size_t count;
+    size_t bad;
+};
+
+static const struct qlm_packed *take_packed(PyObject *module, PyObject *object)
+{
+    if (Py_TYPE(object) == qlm_state_of(module)->packed_type) return &((struct qlm_packed_object *)object)->packed;
+    PyErr_Format(PyExc_TypeError, "weight must be a PackedWeight, got %s", Py_TYPE(object)->tp_name);
+    return NULL;
+}
+
+static const struct qlm_input_object *take_input_object(PyObject *module, PyObject *object)
+{
+    if (Py_TYPE(object) == qlm_state_of(module)->input_type) return (struct qlm_input_object *)object;
+    PyErr_Format(PyExc_TypeError, "input must be an Input, got %s", Py_TYPE(object)->tp_name);
+    return NULL;
+}
+
+/* One item for each weight; NULL for None.  A tuple, since nobody can take items out of it meanwhile. */
+static int take_tuple(PyObject *object, const char *name, size_t count, PyObject *const **items)
+{
+    *items = NULL;
+    if (!qlm_given(object)) return 0;
+    if (!PyTuple_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a tuple, got %s", name, Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    if ((size_t)PyTuple_GET_SIZE(object) != count) {
+        PyErr_Format(PyExc_ValueError, "%s must have one item for each of the %zu weights, got %zd", name, count,
+                     PyTuple_GET_SIZE(object));
+        return -1;
+    }
+    *items = ((PyTupleObject *)object)->ob_item;
+    return 0;
+}
+
+static int take_weights(PyObject *weights, struct call *call)
+{
+    if (!PyTuple_Check(weights)) {
+        PyErr_Format(PyExc_TypeError, "weights must be a tuple, got %s", Py_TYPE(weights)->tp_name);
+        return -1;
+    }
+    call->count = (size_t)PyTuple_GET_SIZE(weights);
+    if (call->count < 1 || call->count > MAX_OUTPUTS) {
+        PyErr_Format(PyExc_ValueError, "weights must be 1 to %d, got %zu", MAX_OUTPUTS, call->count);
+        return -1;
+    }
+    for (size_t i = 0; i < call->count; i++) {
+        call->outputs[i].weight = take_packed(call->module, PyTuple_GET_ITEM(weights, (Py_ssize_t)i));
+        if (!call->outputs[i].weight) return -1;
+    }
+    return 0;
+}
+
+/* ---- what must fit together ------------------------------------------------------------------------------------ */
+
+static int check_groups(const struct qlm_linear_input *input, const struct qlm_packed *weight)
+{
+    size_t a = input->group, b = weight->group;
+    if (a == 0 || a >= input->k || b == 0 || b >= input->k || a % b == 0 || b % a == 0) return 0;
+    PyErr_Format(PyExc_ValueError, "the input's group %zu and the weight's group %zu must divide one another", a, b);
+    return -1;
+}
+
+static int check_weight(const struct qlm_linear_input *input, const struct qlm_packed *weight)
+{
+    if (weight->k != input->k) {
+        PyErr_Format(PyExc_ValueError, "x has %zu columns, but the weight takes %zu", input->k, weight->k);
+        return -1;
+    }
+    if (input->kind == QLM_INPUT_FLOAT) return 0;
+    if (weight->kind == QLM_PACKED_F32) {
+        PyErr_SetString(PyExc_ValueError, "a float32 weight takes a float input");
+        return -1;
+    }
+    if (weight->offset && (input->interval || input->offset)) {
+        PyErr_SetString(PyExc_NotImplementedError, "float offsets of both the input and the weight");
+        return -1;
+    }
+    return check_groups(input, weight);
+}
+
+/* Parameters of codes: one, or one for each row and group. */
+static int check_params(const struct qlm_input_object *object, const struct qlm_linear_input *input)
+{
+    size_t groups = input->group && input->group < input->k ? (input->k - 1) / input->group + 1 : 1, wanted;
+    if (object->divisors && object->divisors != input->k) {
+        PyErr_Format(PyExc_ValueError, "x has %zu columns, but the input's divisor has %zu", input->k,
+                     object->divisors);
+        return -1;
+    }
+    if (input->kind != QLM_INPUT_CODES || object->params == 1) return 0;
+    if (qlm_product(input->m, groups, &wanted)) return -1;
+    if (object->params == wanted) return 0;
+    PyErr_Format(PyExc_ValueError, "the input's scale must have 1 or %zu elements, got %zu", wanted, object->params);
+    return -1;
+}
+
+static int take_x(PyObject *x, PyObject *input, struct call *call)
+{
+    struct qlm_array array;
+    const struct qlm_input_object *object = take_input_object(call->module, input);
+    if (!object) return -1;
+    call->input = object->input;
+    int codes = object->input.kind == QLM_INPUT_CODES;
+    enum qlm_element element = codes ? qlm_code_element(object->dtype->type.code) : QLM_FLOAT32;
+    if (qlm_take_ndim(x, "x", element, 2, &array)) return -1;
+    if (codes)
+        call->input.codes = array.data;
+    else
+        call->input.x = array.data;
+    call->input.m = array.rows;
+    call->input.k = array.columns;
+    for (size_t i = 0; i < call->count; i++)
+        if (check_weight(&call->input, call->outputs[i].weight)) return -1;
+    return check_params(object, &call->input);
+}
+
+static int take_extras(PyObject *biases, PyObject *activation, PyObject *residuals, struct call *call)
+{
+    PyObject *const *bias, *const *residual;
+    struct qlm_array array;
+    int function;
+    if (take_tuple(biases, "biases", call->count, &bias) || take_tuple(residuals, "residuals", call->count, &residual))
+        return -1;
+    if (qlm_take_function(activation, "activation", &function)) return -1;
+    for (size_t i = 0; i < call->count; i++) {
+        struct qlm_linear_output *output = &call->outputs[i];
+        size_t n = output->weight->n, size;
+        output->activation = function;
+        output->bias = output->residual = NULL;
+        if (bias && qlm_given(bias[i])) {
+            if (qlm_take_sized(bias[i], "bias", QLM_FLOAT32, n, &array)) return -1;
+            output->bias = array.data;
+        }
+        if (residual && qlm_given(residual[i])) {
+            if (qlm_product(call->input.m, n, &size)) return -1;
+            if (qlm_take_sized(residual[i], "residual", QLM_FLOAT32, size, &array)) return -1;
+            output->residual = array.data;
+        }
+    }
+    return 0;
+}
+
+/* ---- linear ---------------------------------------------------------------------------------------------------- */
+
+static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
+{
+    struct call *call = context;
+    return qlm_linear(&call->input, call->outputs, call->count, begin, end, &call->bad);
+}
+
+static int run_linear(struct call *call)
+{
+    struct qlm_work work = {call->input.m, STEP, 1.0};
+    enum qlm_status status;
+    for (size_t i = 0; i < call->count; i++) work.cost += (double)call->outputs[i].weight->n * (double)call->input.k;
+    if (qlm_run_slices(&work, linear_slice, call, &status)) return -1;
+    if (status == QLM_OK) return 0;
+    if (status == QLM_UNSUPPORTED) /* offsets of both sides were refused before */
+        PyErr_SetString(PyExc_ValueError, "the midpoints of a row's intervals overflow float32");
+    else
+        qlm_raise_status(call->module, status, call->bad, "");
+    return -1;
+}
+
+/* A new tuple of results, given or new. */
+static PyObject *make_results(PyObject *outs, struct call *call)
+{
+    PyObject *const *out;
+    if (take_tuple(outs, "outs", call->count, &out)) return NULL;
+    PyObject *results = PyTuple_New((Py_ssize_t)call->count);
+    for (size_t i = 0; results && i < call->count; i++) {
+        size_t shape[2] = {call->input.m, call->outputs[i].weight->n};
+        PyObject *result = qlm_result(out ? out[i] : NULL, "out", QLM_FLOAT32, 2, shape);
+        if (!result) {
+            Py_DECREF(results);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(results, (Py_ssize_t)i, result);
+        call->outputs[i].out = qlm_data(result);
+    }
+    return results;
+}
+
+QLM_FUNCTION(linear)
+{
+    static const struct qlm_signature signature = {
+        "linear", 3, 7, {"x", "input", "weights", "biases", "activation", "residuals", "outs"}};
+    PyObject *bound[7];
+    struct call call;
+    call.module = module;
+    call.bad = 0;
+    if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
+    if (take_weights(bound[2], &call) || take_x(bound[0], bound[1], &call)) return NULL;
+    if (take_extras(bound[3], bound[4], bound[5], &call)) return NULL;
+    PyObject *results = make_results(bound[6], &call);
+    if (results && run_linear(&call)) Py_CLEAR(results);
+    return results;
+}
+
+/* ---- matmul_codes ---------------------------------------------------------------------------------------------- */
+
+struct product {
+    const void *a;
+    const struct qlm_type *type;
+    size_t m;
+    const struct qlm_packed *b;
+    int wide;
+    void *c;
+};
+
+static enum qlm_status product_slice(void *context, size_t begin, size_t end)
+{
+    const struct product *p = context;
+    return qlm_matmul_codes(p->a, p->type, p->m, p->b, p->wide, begin, end, p->c);
+}
+
+static int check_product(const struct qlm_array *a, const struct qlm_packed *b)
+{
+    if (b->kind == QLM_PACKED_F32 || b->groups > 1) {
+        PyErr_SetString(PyExc_ValueError, "weight must be of codes without groups");
+        return -1;
+    }
+    if (a->columns == b->k) return 0;
+    PyErr_Format(PyExc_ValueError, "a has %zu columns, but the weight takes %zu", a->columns, b->k);
+    return -1;
+}
+
+QLM_FUNCTION(matmul_codes)
+{
+    static const struct qlm_signature signature = {"matmul_codes", 4, 5, {"a", "dtype", "weight", "wide", "out"}};
+    PyObject *bound[5];
+    struct qlm_array a;
+    struct product product = {0};
+    const struct qlm_dtype *dtype;
+    enum qlm_status status;
+    if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
+    if (!(dtype = qlm_take_dtype(bound[1], "dtype")) || !(product.b = take_packed(module, bound[2]))) return NULL;
+    if (qlm_take_ndim(bound[0], "a", qlm_code_element(dtype->type.code), 2, &a) || check_product(&a, product.b))
+        return NULL;
+    if (qlm_take_flag(bound[3], "wide", 0, &product.wide)) return NULL;
+    size_t shape[2] = {a.rows, product.b->n};
+    PyObject *result = qlm_result(bound[4], "out", product.wide ? QLM_INT64 : QLM_INT32, 2, shape);
+    if (!result) return NULL;
+    product.a = a.data;
+    product.type = &dtype->type;
+    product.m = a.rows;
+    product.c = qlm_data(result);
+    struct qlm_work work = {a.rows, STEP, 1.0 + (double)product.b->n * (double)product.b->k};
+    int failed = qlm_run_slices(&work, product_slice, &product, &status);
+    if (!failed && status == QLM_OK) return result;
+    if (!failed) qlm_raise_status(module, status, 0, "this product of codes");
+    Py_DECREF(result);
+    return NULL;
+}
+
+PyMethodDef qlm_linear_methods[] = {
+    QLM_METHOD(
+        linear,
+        "linear(x, input, weights, biases=None, activation=None, residuals=None, outs=None) -> tuple\n\n"
+        "float32 [m, n] = act(x W^T + bias) + residual for each weight; x [m, k] as the Input says. Tuples of one "
+        "item, or None, for each weight. NonFinite where x is quantized and not finite."),
+    QLM_METHOD(matmul_codes, "matmul_codes(a, dtype, weight, wide, out=None) -> int32 or, if wide, int64 [m, n]\n\n"
+                             "The exact product of codes a [m, k] and a PackedWeight of codes without groups."),
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,197 @@
+/* py_packed.c: _core.PackedWeight: a weight laid out once for the kernels in use. */
+#include "common.h"
+#include "py_module.h"
+#include "py_slices.h"
+#include "py_types.h"
+
+/* ---- the type -------------------------------------------------------------------------------------------------- */
+
+static void packed_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    qlm_packed_free(&((struct qlm_packed_object *)self)->packed);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define PACKED(self) (&((struct qlm_packed_object *)(self))->packed)
+
+static PyObject *packed_shape(PyObject *self, void *unused)
+{
+    (void)unused;
+    return Py_BuildValue("nn", (Py_ssize_t)PACKED(self)->n, (Py_ssize_t)PACKED(self)->k);
+}
+
+static PyObject *packed_dtype(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(((struct qlm_packed_object *)self)->dtype);
+}
+
+static PyObject *packed_nbytes(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(PACKED(self)->nbytes);
+}
+
+static PyObject *packed_group_size(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(((struct qlm_packed_object *)self)->group);
+}
+
+static PyObject *packed_isa(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(PACKED(self)->kernels->isa);
+}
+
+static PyObject *packed_has_offset(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(PACKED(self)->offset != NULL);
+}
+
+static PyObject *packed_repr(PyObject *self)
+{
+    const struct qlm_packed *packed = PACKED(self);
+    return PyUnicode_FromFormat("PackedWeight(shape=(%zu, %zu), dtype='%s', isa='%s')", packed->n, packed->k,
+                                ((struct qlm_packed_object *)self)->dtype, packed->kernels->isa);
+}
+
+static PyGetSetDef packed_attributes[] = {
+    {"shape", packed_shape, NULL, "(out_features, in_features)", NULL},
+    {"dtype", packed_dtype, NULL, "\"float32\", or the type of the codes", NULL},
+    {"nbytes", packed_nbytes, NULL, "bytes in memory, padding and sums included", NULL},
+    {"group_size", packed_group_size, NULL, "as given to pack(); 0: no groups", NULL},
+    {"isa", packed_isa, NULL, "the kernels it is laid out for", NULL},
+    {"has_offset", packed_has_offset, NULL, "whether it has float offsets", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot packed_slots[] = {
+    {Py_tp_dealloc, packed_dealloc},
+    {Py_tp_getset, packed_attributes},
+    {Py_tp_repr, packed_repr},
+    {Py_tp_doc, "A linear's weight, laid out for the kernels in use; made by pack() and never changed."},
+    {0, NULL},
+};
+
+PyType_Spec qlm_packed_spec = {
+    .name = "qlm._core.PackedWeight",
+    .basicsize = sizeof(struct qlm_packed_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = packed_slots,
+};
+
+/* ---- pack ------------------------------------------------------------------------------------------------------ */
+
+struct pack {
+    struct qlm_packed *packed;
+    const struct qlm_dtype *dtype; /* NULL: float32 */
+    struct qlm_array weight, scale, zero, offset;
+    size_t group;
+};
+
+static enum qlm_status pack_slice(void *context, size_t begin, size_t end)
+{
+    (void)begin;
+    (void)end;
+    static const float one = 1.0f;
+    static const struct qlm_type none;
+    struct pack *pack = context;
+    const float *scale = pack->scale.data;
+    if (!scale && pack->dtype) scale = &one;
+    return qlm_pack(pack->packed, pack->weight.data, pack->dtype ? &pack->dtype->type : &none, pack->weight.rows,
+                    pack->weight.columns, pack->group, !pack->scale.data || pack->scale.size == 1, scale,
+                    pack->zero.data, pack->offset.data);
+}
+
+/* zero and offset have the scale's size. */
+static int take_companions(PyObject *zero, PyObject *offset, struct pack *pack)
+{
+    size_t size = pack->scale.data ? pack->scale.size : 1;
+    if (qlm_given(zero) && qlm_given(offset)) {
+        PyErr_SetString(PyExc_ValueError, "zero and offset exclude each other");
+        return -1;
+    }
+    if (qlm_given(zero) && (qlm_take_sized(zero, "zero", QLM_INT32, size, &pack->zero) ||
+                            qlm_check_zeros(&pack->zero, "zero", &pack->dtype->type)))
+        return -1;
+    if (qlm_given(offset) && (qlm_take_sized(offset, "offset", QLM_FLOAT32, size, &pack->offset) ||
+                              qlm_check_finite(&pack->offset, "offset")))
+        return -1;
+    return 0;
+}
+
+/* scale: one value, or one for each output and group. */
+static int take_scale(PyObject *scale, struct pack *pack)
+{
+    if (!qlm_given(scale)) return 0;
+    size_t k = pack->weight.columns, group = pack->group, size;
+    size_t groups = group && group < k ? qlm_div_up(k, group) : 1;
+    if (qlm_product(pack->weight.rows, groups, &size)) return -1;
+    if (qlm_take_array(scale, "scale", QLM_FLOAT32, &pack->scale)) return -1;
+    if (pack->scale.size != 1 && pack->scale.size != size) {
+        PyErr_Format(PyExc_ValueError, "scale must have 1 or %zu elements, got %zu", size, pack->scale.size);
+        return -1;
+    }
+    return qlm_check_finite(&pack->scale, "scale");
+}
+
+static int take_floats_only(PyObject *const *parameters, size_t group)
+{
+    for (int i = 0; i < 3; i++)
+        if (qlm_given(parameters[i]) || group) {
+            PyErr_SetString(PyExc_ValueError, "a float32 weight has no scale, zero, offset or group");
+            return -1;
+        }
+    return 0;
+}
+
+static int take_pack(PyObject *const *bound, struct pack *pack)
+{
+    enum qlm_element element = QLM_FLOAT32;
+    if (qlm_given(bound[1])) {
+        if (!(pack->dtype = qlm_take_dtype(bound[1], "dtype"))) return -1;
+        element = qlm_code_element(pack->dtype->type.code);
+    }
+    if (qlm_take_ndim(bound[0], "weight", element, 2, &pack->weight)) return -1;
+    if (bound[2] && qlm_take_size(bound[2], "group", &pack->group)) return -1;
+    if (!pack->dtype) return take_floats_only(bound + 3, pack->group);
+    return take_scale(bound[3], pack) || take_companions(bound[4], bound[5], pack) ? -1 : 0;
+}
+
+static PyObject *make_packed(PyObject *module, struct pack *pack)
+{
+    PyTypeObject *type = qlm_state_of(module)->packed_type;
+    struct qlm_packed_object *self = (struct qlm_packed_object *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->dtype = pack->dtype ? pack->dtype->name : "float32";
+    self->group = pack->group;
+    pack->packed = &self->packed;
+    enum qlm_status status;
+    struct qlm_work work = {1, 1, (double)pack->weight.size};
+    int failed = qlm_run_slices(&work, pack_slice, pack, &status);
+    if (!failed && status == QLM_OK) return (PyObject *)self;
+    if (!failed) qlm_raise_status(module, status, 0, "this weight cannot be packed");
+    Py_DECREF(self);
+    return NULL;
+}
+
+QLM_FUNCTION(pack)
+{
+    static const struct qlm_signature signature = {
+        "pack", 1, 6, {"weight", "dtype", "group", "scale", "zero", "offset"}};
+    PyObject *bound[6];
+    struct pack pack = {0};
+    if (qlm_bind(&signature, args, nargs, kwnames, bound) || take_pack(bound, &pack)) return NULL;
+    return make_packed(module, &pack);
+}
+
+PyMethodDef qlm_packed_methods[] = {
+    QLM_METHOD(pack, "pack(weight, dtype=None, group=0, scale=None, zero=None, offset=None) -> PackedWeight\n\n"
+                     "weight [n, k]: float32 without dtype, codes with it. scale: 1 value, or n * groups of them (by "
+                     "output, then group); zero or offset alike. Without a scale it is 1."),
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,25 @@
+/* py_types.h: the two types of the module.  Both are immutable once made, so that threads may share them. */
+#ifndef QLM_PY_TYPES_H
+#define QLM_PY_TYPES_H
+
+#include "py_args.h"
+
+/* _core.PackedWeight */
+struct qlm_packed_object {
+    PyObject_HEAD struct qlm_packed packed;
+    const char *dtype; /* "float32", "int8" */
+    size_t group;      /* as given; 0: no groups */
+};
+extern PyType_Spec qlm_packed_spec;
+
+/* _core.Input: how a linear's x is fed.  It owns copies of its parameters, so that they stay what was checked. */
+struct qlm_input_object {
+    PyObject_HEAD struct qlm_linear_input input; /* x, codes, m and k are each call's */
+    const struct qlm_dtype *dtype;               /* NULL: float */
+    size_t params;                               /* of codes: scales given */
+    size_t divisors;                             /* 0: none */
+    void *block;                                 /* behind scale, offset, divisor and zero */
+};
+extern PyType_Spec qlm_input_spec;
+
+#endif
