@@ -331,24 +331,28 @@ def _grouped_rows(x: Codes, weight: Codes) -> np.ndarray:
 
 
 def _grouped_both(x: Codes, weight: Codes) -> np.ndarray:
-    """Groups in the activations (and perhaps the weight): over the finer of the two, zero points in integers."""
+    """Groups in the activations (and perhaps the weight): over the finer of the two, zero points in integers; float
+    offsets of either side join the chain after each group's product."""
     total = np.zeros((len(x.values), len(weight.values)), F32)
     length = x.values.shape[1]
-    fine = min(x.group, weight.group or length)
-    for span in spans(length, fine):
+    for span in spans(length, min(x.group, weight.group or length)):
         gx, gw = span.start // x.group, span.start // weight.group if weight.group else 0
         left = x.values[:, span].astype(np.int64) - x.zero[:, gx, None]
         right = weight.values[:, span].astype(np.int64) - weight.zero[:, gw, None]
         product = f32(integer_product(left, right)) * weight.scale[:, gw]
         total = fma(product, x.scale[:, gx, None], total)
+        if weight.offset is not None:
+            total = fma((f32(left.sum(axis=1)) * x.scale[:, gx])[:, None], weight.offset[:, gw], total)
+        if x.offset is not None:
+            total = fma(x.offset[:, gx, None], weight.scale[:, gw] * f32(right.sum(axis=1)), total)
     return total
 
 
 def linear_codes(x: Codes, weight: Codes, bias, function: int, residual, evaluate: Evaluate) -> np.ndarray:
-    """act(x @ weight.T + bias) + residual from the exact integer products."""
-    if x.group:
+    """act(x @ weight.T + bias) + residual from the exact integer products. One group is as good as none."""
+    if len(x.spans()) > 1:
         y = _grouped_both(x, weight)
-    elif weight.group or weight.offset is not None or x.offset is not None:
+    elif len(weight.spans()) > 1 or weight.offset is not None or x.offset is not None:
         y = _grouped_rows(x, weight)
     else:
         left = x.values.astype(np.int64) - x.zero[:, :1]

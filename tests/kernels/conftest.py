@@ -19,6 +19,7 @@ from kernel_runners import (
     NativeRunner,
     QemuRunner,
     Runner,
+    native_isas,
     planned_runs,
     qemu_missing,
 )
@@ -91,18 +92,10 @@ def write_record(bench: Bench) -> None:
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def native_isas() -> tuple[str, ...]:
-    from qlm import _core
-
-    return tuple(_core.cpu_info()["isas"])
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "run" not in metafunc.fixturenames:
         return
     runs = planned_runs(metafunc.config.option.tiers, native_isas())
-    if metafunc.definition.get_closest_marker("native_only"):
-        runs = [run for run in runs if run[0] == "native"]
     # natively kernel by kernel (tiers share cases), else tier by tier (a change of the emulated CPU takes time)
     pairs = [(run, kernel) for kernel in signatures() for run in runs if run[0] == "native"]
     pairs += [(run, kernel) for run in runs if run[0] != "native" for kernel in signatures()]

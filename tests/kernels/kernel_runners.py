@@ -12,7 +12,7 @@ import hashlib
 import mmap
 import shutil
 import subprocess
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -120,14 +120,6 @@ class NativeRunner:
         self._core: Any = _core
         self._slots: list[GuardedSlot] = []
         self._functions: dict[tuple[str, str], Any] = {}
-
-    @cached_property
-    def isas(self) -> tuple[str, ...]:
-        return tuple(self._core.cpu_info()["isas"])
-
-    @cached_property
-    def compiled(self) -> tuple[str, ...]:
-        return tuple(self._core.cpu_info()["compiled"])
 
     @cache  # noqa: B019 (one runner a session)
     def constants(self, isa: str) -> Constants:
@@ -313,6 +305,13 @@ def _encoded(value: Any) -> bytes:
 
 
 # ---- which tier by which runner ------------------------------------------------------------------------------------
+
+
+def native_isas() -> tuple[str, ...]:
+    """What this CPU can run."""
+    from qlm import _core
+
+    return tuple(_core.cpu_info()["isas"])
 
 
 def planned_runs(tiers: str, native_isas: tuple[str, ...]) -> list[tuple[str, str]]:
