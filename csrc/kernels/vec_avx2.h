@@ -250,6 +250,12 @@ QLM_INLINE v16f v16_f_abs(v16f a)
     return QLM_AVX2_BOTH(v16f, _mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi));
 }
 
+QLM_INLINE v16f v16_f_minus_abs(v16f a)
+{
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return QLM_AVX2_BOTH(v16f, _mm256_or_ps(sign, a.lo), _mm256_or_ps(sign, a.hi));
+}
+
 QLM_INLINE v16f v16_f_copysign(v16f a, v16f b)
 {
     __m256 sign = _mm256_set1_ps(-0.0f);

@@ -183,6 +183,11 @@ QLM_INLINE v16f v16_f_abs(v16f a)
     return _mm512_and_ps(a, v16_i_as_f(v16_i_set1(0x7fffffff)));
 }
 
+QLM_INLINE v16f v16_f_minus_abs(v16f a)
+{
+    return _mm512_or_ps(a, v16_i_as_f(v16_i_set1((int32_t)0x80000000u)));
+}
+
 /* 0xE4: the bits of the first operand where the third has ones, else those of the second. */
 QLM_INLINE v16f v16_f_copysign(v16f a, v16f b)
 {

@@ -113,6 +113,7 @@ QLM_INLINE float v16_floor_lane(float x)
 }
 
 QLM_SCALAR_UNARY(v16_f_abs, v16f, v16f, __builtin_fabsf(QLM_A))
+QLM_SCALAR_UNARY(v16_f_minus_abs, v16f, v16f, -__builtin_fabsf(QLM_A))
 QLM_SCALAR_UNARY(v16_f_sqrt, v16f, v16f, sqrtf(QLM_A))
 QLM_SCALAR_UNARY(v16_f_rint, v16f, v16f, v16_rint_lane(QLM_A))
 QLM_SCALAR_UNARY(v16_f_floor, v16f, v16f, v16_floor_lane(QLM_A))
