@@ -109,8 +109,8 @@ class Input:
     """How linear() takes x [m, k]; immutable, with copies of its parameters; made once for a layer.
 
     "float": x stays float32.  "dynamic" (dtype, symmetric, interval, group): each row, or group of it, is quantized by
-    its own range.  "static" (dtype, symmetric, scale [1], zero [1], divisor [k]): x / divisor, else x / scale, plus zero.
-    "codes" (dtype, group, scale, zero or offset): x holds codes, with one parameter, or one for each row and group.
+    its own range.  "static" (dtype, symmetric, scale [1], zero [1], divisor [k]): x / divisor, else x / scale, plus
+    zero.  "codes" (dtype, group, scale, zero or offset): x holds codes, with one parameter, or one for each row and group.
     """
 
     def __new__(
@@ -168,8 +168,8 @@ def matmul_codes(a: Codes, dtype: str, weight: PackedWeight, wide: bool, out: I3
 def attention(
     q: F32, k: F32, v: F32, starts: I64, heads: int, scale: float, causal: bool, out: F32 | None = None
 ) -> F32:
-    """softmax(q k^T * scale) v by head, [t, n], within each sequence: rows starts[s] to starts[s + 1], the last of which
-    is t.  q, k and v [t, n] may be views whose rows lie apart by one stride."""
+    """softmax(q k^T * scale) v by head, [t, n], within each sequence: rows starts[s] to starts[s + 1], from 0 to t.
+    q, k and v [t, n] may be views whose rows lie apart by one stride."""
 
 def layernorm(x: F32, residual: F32 | None, gain: F32, bias: F32, eps: float, out: F32 | None = None) -> F32:
     """(x + residual - mean) / sqrt(variance + eps) * gain + bias for each row of [rows, n]."""
