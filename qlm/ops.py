@@ -1,0 +1,338 @@
+"""Quantizing arrays and back: one value at a time. Products of what comes out are in products.py."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, dtypes, observers, qparams
+from .arrays import (
+    Array,
+    Floats,
+    Ints,
+    Layout,
+    as_real,
+    buffer_for,
+    check_out,
+    choice,
+    deliver,
+    flag,
+    granularity,
+    layout,
+    nonfinite_error,
+    params_shape,
+    shaped,
+    to_float32,
+)
+from .dtypes import QType
+from .errors import shown
+from .qparams import Params, choose_qparams
+from .qtensor import QTensor
+
+__all__ = [
+    "choose_qparams",
+    "dequantize",
+    "estimate_range",
+    "fake_quantize",
+    "fake_quantize_backward",
+    "quantize",
+    "quantize_dynamic",
+]
+
+GRIDS = ("affine", "interval")
+_FLOAT32 = np.dtype(np.float32)
+
+
+class _Subject(NamedTuple):
+    """An array to be quantized, and where its parameters change."""
+
+    source: Array
+    data: Floats
+    axis: int | None
+    group_size: int | None
+
+    @classmethod
+    def of(cls, x: object, axis: object, group_size: object) -> _Subject:
+        source = as_real(x, "x")
+        number, group = granularity(source.shape, axis, group_size)
+        return cls(source, to_float32(source), number, group)
+
+    @property
+    def layout(self) -> Layout:
+        return layout(self.source.shape, self.axis, self.group_size)
+
+    @property
+    def params_shape(self) -> tuple[int, ...]:
+        return params_shape(self.source.shape, self.axis, self.group_size)
+
+    def refuse(self, bad: int) -> None:
+        """Raises for the element `bad`, if there is one."""
+        if bad >= 0:
+            raise nonfinite_error("x", self.source, bad)
+
+
+class _Codes(NamedTuple):
+    """How codes are chosen: the bounds they are clamped to, and the parameters, flat."""
+
+    lo: int
+    hi: int
+    scale: Floats
+    zero: Ints | None
+
+
+def quantize(
+    x: object,
+    dtype: object = "int8",
+    *,
+    axis: object = None,
+    group_size: object = None,
+    symmetric: object = None,
+    observer: object = "minmax",
+    scale: object = None,
+    zero_point: object = None,
+    grid: str = "affine",
+    nonfinite: str = "raise",
+    out: Array | None = None,
+) -> QTensor:
+    """Codes of `x` and the parameters they were made with.
+
+    q = clamp(round_half_even(x / scale) + zero_point, qmin, qmax), with one scale for the tensor, for each index of
+    `axis`, or for each `group_size` neighbours along the last axis (the last group may be short).
+
+    x: real numbers of any shape; float64 and integers are rounded to float32 first.
+    dtype: "int8", "uint8", "int16", "uint16", "int4", "uint4".
+    symmetric: None means True for signed types.  Symmetric codes reach as far on either side of the zero point.
+    observer: finds the range that the scale is made of; a name, or an observer, whose settings are used and which
+        itself is left alone.
+    scale, zero_point: used as they are, a scalar or one for each index or group; codes then span the whole type.
+        Without a zero point it is 0, or 2**(bits - 1) of an unsigned type.
+    grid: "interval" cuts [min, max] into 2**bits equal intervals and puts each value at its interval's midpoint.
+    nonfinite: "saturate" gives NaN the code of 0 and infinities the ends of the finite values' range (of the type's
+        codes where `scale` is given); "raise" is a ValueError with the first index.
+    out: an array of the codes' dtype and x's shape, of any strides; it becomes `.values`.
+    """
+    qtype = dtypes.get(dtype)
+    choice("grid", grid, GRIDS)
+    choice("nonfinite", nonfinite, ("raise", "saturate"))
+    watcher = observers.resolve(observer)
+    subject = _Subject.of(x, _lent("axis", axis, watcher.axis), group_size)
+    check_out(out, subject.source.shape, qtype.storage)
+    buffer = buffer_for(out, subject.source.shape, qtype.storage, subject.data)
+    saturate = nonfinite == "saturate"
+    if grid == "interval":
+        _check_interval(scale, zero_point, symmetric, watcher)
+        params = _quantize_interval(subject, qtype, saturate, buffer)
+    elif scale is not None:
+        _check_given(symmetric, zero_point, qtype, watcher)
+        params = _quantize_given(subject, qtype, scale, zero_point, saturate, buffer)
+    elif zero_point is not None:
+        raise ValueError("zero_point needs a scale")
+    else:
+        use = qparams.symmetric_or_default(_lent("symmetric", symmetric, watcher.symmetric), qtype)
+        params = _quantize_observed(subject, qtype, use, watcher, saturate, buffer)
+    return QTensor._make(deliver(buffer, out), params, qtype, subject.axis, subject.group_size)
+
+
+# ---- the three ways to parameters --------------------------------------------------------------------------------
+
+
+def _quantize_observed(
+    subject: _Subject, qtype: QType, symmetric: bool, watcher: observers.Observer, saturate: bool, buffer: Array
+) -> Params:
+    low, high, data = _observe(subject, watcher, saturate)
+    scale, zero = _core.choose_qparams(low, high, qtype.name, symmetric)
+    by_definition = symmetric and qtype.signed
+    codes = _Codes(*qparams.code_bounds(qtype, symmetric), scale, None if by_definition else zero)
+    _encode(subject, data, qtype, codes, buffer)
+    shape = subject.params_shape
+    zero_point = None if by_definition else shaped(zero.astype(qtype.storage), shape)
+    return Params(shaped(scale, shape), zero_point)
+
+
+def _quantize_given(
+    subject: _Subject, qtype: QType, scale: object, zero_point: object, saturate: bool, buffer: Array
+) -> Params:
+    shape = subject.params_shape
+    given = qparams.given_scale(scale, shape, positive=True)
+    if zero_point is None:
+        zero = qparams.default_zero_point(shape, qtype)
+    else:
+        zero = qparams.given_zero_point(zero_point, shape, qtype)
+    flat = qparams.flat_floats(given)
+    assert flat is not None
+    codes = _Codes(qtype.min, qtype.max, flat, qparams.flat_zeros(zero))
+    finite = np.isfinite(subject.data) if saturate else None
+    if finite is None or finite.all():
+        _encode(subject, subject.data, qtype, codes, buffer)
+    else:
+        _encode(subject, np.where(finite, subject.data, np.float32(0)), qtype, codes, buffer)
+        buffer[np.isposinf(subject.data)] = qtype.max
+        buffer[np.isneginf(subject.data)] = qtype.min
+    return Params(given, zero)
+
+
+def _quantize_interval(subject: _Subject, qtype: QType, saturate: bool, buffer: Array) -> Params:
+    low, high, data = _observe(subject, observers.MinMax(), saturate)
+    scale, offset, constant = _core.interval_params(low, high, qtype.name)
+    subject.refuse(_core.quantize_interval(data, subject.layout, qtype.name, low, scale, constant, buffer))
+    shape = subject.params_shape
+    return Params(shaped(scale, shape), None, shaped(offset, shape))
+
+
+def _encode(subject: _Subject, data: Floats, qtype: QType, codes: _Codes, buffer: Array) -> None:
+    lo, hi, scale, zero = codes
+    subject.refuse(_core.quantize(data, subject.layout, qtype.name, lo, hi, scale, zero, buffer))
+
+
+def _observe(subject: _Subject, watcher: observers.Observer, saturate: bool) -> tuple[Floats, Floats, Floats]:
+    """The range (flat) of what an observer sees in the array, and the array, saturated to it where asked for."""
+    if not saturate:
+        return (*watcher.estimate(subject.source, subject.data, subject.layout), subject.data)
+    low, high, bad = _core.range(subject.data, subject.layout)
+    data = subject.data
+    if bad >= 0:
+        data = np.empty(subject.source.shape, np.float32)
+        _core.replace_nonfinite(subject.data, subject.layout, low, high, data)
+    return (*watcher.estimate(subject.source, data, subject.layout), data)
+
+
+# ---- options that exclude each other -----------------------------------------------------------------------------
+
+
+def _lent(name: str, given: object, lent: object) -> object:
+    """An option, or what an observer lends for it.  ValueError: they differ."""
+    if given is None or lent is None or given == lent:
+        return lent if given is None else given
+    raise ValueError(f"{name} is {shown(given)}, but the observer's is {shown(lent)}")
+
+
+def _is_minmax(watcher: observers.Observer) -> bool:
+    return type(watcher) is observers.MinMax and watcher.symmetric is None
+
+
+def _check_interval(scale: object, zero_point: object, symmetric: object, watcher: observers.Observer) -> None:
+    for name, value in (("scale", scale), ("zero_point", zero_point), ("symmetric", symmetric)):
+        if value is not None:
+            raise ValueError(f'{name} must be None with grid="interval", got {shown(value)}')
+    if not _is_minmax(watcher):
+        raise ValueError(f'observer must be min-max with grid="interval", got {watcher!r}')
+
+
+def _check_given(symmetric: object, zero_point: object, qtype: QType, watcher: observers.Observer) -> None:
+    if not _is_minmax(watcher):
+        raise ValueError(f"observer has no use where scale is given, got {watcher!r}")
+    if flag("symmetric", symmetric) and zero_point is not None and np.any(np.asarray(zero_point) != qtype.middle):
+        raise ValueError(f"zero_point must be {qtype.middle} where symmetric is True, got {shown(zero_point)}")
+
+
+# ---- ranges ------------------------------------------------------------------------------------------------------
+
+
+def estimate_range(
+    x: object, *, axis: object = None, group_size: object = None, observer: object = "minmax"
+) -> tuple[Any, Any]:
+    """(min, max) of `x`, float32: scalars, one per index of `axis`, or one per group ([..., groups]).
+
+    An empty range is 0, 0.  ValueError: NaN or an infinity, found in the same pass.
+    """
+    watcher = observers.resolve(observer)
+    subject = _Subject.of(x, _lent("axis", axis, watcher.axis), group_size)
+    low, high = watcher.estimate(subject.source, subject.data, subject.layout)
+    return shaped(low, subject.params_shape), shaped(high, subject.params_shape)
+
+
+def quantize_dynamic(
+    x: object,
+    dtype: object = "uint8",
+    *,
+    symmetric: object = None,
+    group_size: object = None,
+    grid: str = "affine",
+    out: Array | None = None,
+) -> QTensor:
+    """Each row of the last axis quantized by its own range, as a linear's activations are.
+
+    A 2-D x gives axis=0 and scales [n]; any other shape one group per row, scales [..., 1].  group_size: that many
+    neighbours of a row share a scale instead.  ValueError: a NaN or an infinity, an x of no axes.
+    """
+    source = as_real(x, "x")
+    if not source.ndim:
+        raise ValueError("x must have at least one axis")
+    if group_size is None and source.ndim == 2:
+        return quantize(source, dtype, axis=0, symmetric=symmetric, grid=grid, out=out)
+    if group_size is None:
+        group_size = max(source.shape[-1], 1)
+    return quantize(source, dtype, group_size=group_size, symmetric=symmetric, grid=grid, out=out)
+
+
+# ---- and back ----------------------------------------------------------------------------------------------------
+
+
+def dequantize(q: QTensor, *, out: Array | None = None) -> Floats:
+    """q.dequantize(): float32, (values - zero_point) * scale, or values * scale + offset."""
+    if not isinstance(q, QTensor):
+        raise TypeError(f"q must be a QTensor, got {shown(type(q).__name__)}")
+    return q.dequantize(out=out)
+
+
+def fake_quantize(
+    x: object,
+    dtype: object = "int8",
+    *,
+    axis: object = None,
+    group_size: object = None,
+    symmetric: object = None,
+    observer: object = "minmax",
+    scale: object = None,
+    zero_point: object = None,
+    grid: str = "affine",
+    nonfinite: str = "raise",
+    out: Array | None = None,
+) -> Floats:
+    """What is left of `x` after quantize(x, ...).dequantize(), bit for bit: float32.  out: a float32 array."""
+    if out is not None:
+        check_out(out, np.shape(x), _FLOAT32)
+    q = quantize(
+        x,
+        dtype,
+        axis=axis,
+        group_size=group_size,
+        symmetric=symmetric,
+        observer=observer,
+        scale=scale,
+        zero_point=zero_point,
+        grid=grid,
+        nonfinite=nonfinite,
+    )
+    return q.dequantize(out=out)
+
+
+def fake_quantize_backward(
+    grad: object, x: object, dtype: object = "int8", *, scale: object, zero_point: object = 0, axis: object = None
+) -> tuple[Floats, Any]:
+    """The gradients of fake quantization with respect to x and to the scale, straight-through and LSQ.
+
+    grad, x: the same shape.  grad_x (float32): grad where qmin <= round(x / scale) + zero_point <= qmax, else 0.
+    grad_scale (float32, scale's shape): the sum of grad times round(x / scale) - x / scale inside, qmin - zero_point
+    or qmax - zero_point outside.  Source: Esser et al., Learned step size quantization (arXiv 1902.08153), without
+    its factor 1 / sqrt(N qmax).
+    """
+    qtype = dtypes.get(dtype)
+    subject = _Subject.of(x, axis, None)
+    incoming = _Subject.of(grad, None, None)
+    if incoming.source.shape != subject.source.shape:
+        raise ValueError(f"grad must have x's shape {subject.source.shape}, got {incoming.source.shape}")
+    for name, part in (("grad", incoming), ("x", subject)):
+        bad = ~np.isfinite(part.data)
+        if bad.any():
+            raise nonfinite_error(name, part.source, int(np.argmax(bad)))
+    shape = subject.params_shape
+    flat = qparams.flat_floats(qparams.given_scale(scale, shape, positive=True))
+    zero = qparams.flat_zeros(qparams.given_zero_point(zero_point, shape, qtype))
+    assert flat is not None
+    grad_x, grad_scale = _core.fake_quantize_backward(
+        incoming.data, subject.data, subject.layout, qtype.name, flat, zero
+    )
+    with np.errstate(over="ignore"):
+        return grad_x, shaped(grad_scale.astype(np.float32), shape)

@@ -1,0 +1,475 @@
+"""Products: matmul of arrays and QTensors, the fused linear, and weights laid out for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, qparams
+from .arrays import (
+    Array,
+    Floats,
+    as_float32,
+    as_float32_finite,
+    as_real,
+    buffer_for,
+    check_out,
+    choice,
+    contiguous,
+    deliver,
+    integer,
+    nonfinite_error,
+    to_float32,
+)
+from .errors import UnsupportedError
+from .ops import GRIDS, quantize_dynamic
+from .qtensor import QTensor
+
+__all__ = ["PackedWeight", "linear", "matmul", "pack"]
+
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+INPUTS = ("uint8", "int8", "int16", "float32")
+_FLOAT32 = np.dtype(np.float32)
+
+# The largest K at which no sum of products of two 8-bit types can leave int32: K * max|a * b| < 2**31.
+_INT32_BOUND = {("int8", "int8"): 131_071, ("int8", "uint8"): 65_793, ("uint8", "uint8"): 33_025}
+_CODES = frozenset({"int8", "uint8", "int16", "uint16"})
+
+
+class PackedWeight:
+    """A linear's weight [out, in], laid out once for this CPU's fastest kernel; made by qlm.pack."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError("a PackedWeight is made by qlm.pack")
+
+    @classmethod
+    def _make(cls, core: _core.PackedWeight) -> PackedWeight:
+        self = object.__new__(cls)
+        self._core = core
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        rows, columns = self._core.shape
+        return rows, columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, padding included."""
+        return self._core.nbytes
+
+    @property
+    def dtype(self) -> str:
+        """The codes' type, or "float32"."""
+        return self._core.dtype
+
+    def __repr__(self) -> str:
+        return f"PackedWeight({self.dtype}, shape={self.shape}, nbytes={self.nbytes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a PackedWeight belongs to this CPU: keep the QTensor, and pack it where it is used")
+
+
+def pack(weight: object) -> PackedWeight:
+    """`weight` [out, in], a QTensor or a float array, laid out for `linear`; a PackedWeight is returned as it is."""
+    if isinstance(weight, PackedWeight):
+        return weight
+    if isinstance(weight, QTensor):
+        return PackedWeight._make(_pack_codes(weight))
+    source = as_real(weight, "weight")
+    if source.ndim != 2:
+        raise ValueError(f"weight must be [out, in], got the shape {source.shape}")
+    return PackedWeight._make(_core.pack(to_float32(source), None, 0, None, None, None))
+
+
+def _pack_codes(weight: QTensor) -> _core.PackedWeight:
+    if weight.ndim != 2:
+        raise ValueError(f"weight must be [out, in], got the shape {weight.shape}")
+    rows = _row_params(weight)
+    codes = contiguous(weight.values, weight.values.dtype.newbyteorder("="))
+    return _core.pack(codes, weight.dtype, rows.group, rows.scale, rows.zero, rows.offset)
+
+
+# ---- parameters by row -------------------------------------------------------------------------------------------
+
+
+class _RowParams(NamedTuple):
+    """Parameters of a QTensor seen as rows of its last axis: [1] for all, [rows, 1], or [rows, groups]."""
+
+    scale: Floats
+    zero: Any
+    offset: Any
+    group: int
+
+
+def _row_params(q: QTensor) -> _RowParams:
+    length = q.shape[-1]
+    scale, zero, offset = qparams.flat_floats(q.scale), qparams.flat_zeros(q.zero_point), qparams.flat_floats(q.offset)
+    assert scale is not None
+    if q.axis is None and q.group_size is None:
+        return _RowParams(scale, zero, offset, 0)
+    group = 0
+    if q.axis == q.ndim - 1:
+        group = 1  # a scale for each index of the last axis
+    elif q.group_size is not None and q.group_size < length:
+        group = q.group_size
+    return _RowParams(_by_rows(q, scale), _by_rows(q, zero), _by_rows(q, offset), group)
+
+
+def _by_rows(q: QTensor, params: Any) -> Any:
+    """Flat parameters of an axis or of groups as [rows, groups]."""
+    rows = math.prod(q.shape[:-1])
+    if params is None or q.axis is None:
+        return None if params is None else params.reshape(rows, -1 if rows else 1)
+    if q.axis == q.ndim - 1:
+        return np.ascontiguousarray(np.broadcast_to(params, (rows, q.shape[-1])))
+    along = params.reshape([-1 if i == q.axis else 1 for i in range(q.ndim - 1)])
+    return np.ascontiguousarray(np.broadcast_to(along, q.shape[:-1])).reshape(rows, 1)
+
+
+# ---- linear ------------------------------------------------------------------------------------------------------
+
+
+def linear(
+    x: object,
+    weight: object,
+    bias: object = None,
+    *,
+    input: str = "uint8",
+    group_size: object = None,
+    grid: str = "affine",
+    activation: str | None = None,
+    residual: object = None,
+    out: Array | None = None,
+) -> Floats:
+    """activation(x @ weight.T + bias) + residual, float32 [..., out_features].
+
+    x: [..., in_features].  Real numbers are quantized row by row to `input` ("uint8", "int8", "int16"), as
+    quantize_dynamic does (NaN and infinities raise), or stay float32 (input="float32": weight-only; NaN and infinities
+    propagate).  A QTensor is used as it is.
+    weight: [out_features, in_features]: a QTensor, a float array, or either from `pack`; the result is the same.  With
+    float weights the product runs over the floats that the quantized rows stand for.
+    bias: [out_features].  residual: anything that broadcasts to the result.
+    group_size: of the activations; with a weight in groups too, either must divide the other.
+    grid: "affine" or "interval", of the activations.
+    activation: None, "relu", "gelu" (erf), "gelu_tanh", "silu".
+    out: a float32 array of the result's shape, of any strides.
+    """
+    packed = pack(weight)
+    if activation is not None:
+        choice("activation", activation, ACTIVATIONS)
+    choice("input", input, INPUTS)
+    choice("grid", grid, GRIDS)
+    feed = _feed(x, packed, input, group_size, grid)
+    shape = (*feed.shape[:-1], packed.shape[0])
+    is_float = feed.kind == "float"
+    bias_data = None if bias is None else _vector("bias", bias, packed.shape[0], is_float and input == "float32")
+    residual_data = None if residual is None else _addend(residual, shape, is_float and input == "float32")
+    check_out(out, shape, _FLOAT32)
+    buffer = buffer_for(out, shape, _FLOAT32, feed.rows, residual_data, bias_data)
+    _run(feed, packed, bias_data, activation, residual_data, buffer)
+    return deliver(buffer, out)
+
+
+class _Feed(NamedTuple):
+    """The left side of a linear: rows [m, k] and how the C core is to take them."""
+
+    kind: str
+    rows: Array
+    how: _core.Input
+    source: Array
+    shape: tuple[int, ...]
+
+
+def _feed(x: object, packed: PackedWeight, input: str, group_size: object, grid: str) -> _Feed:
+    if isinstance(x, QTensor):
+        if group_size is not None or grid != "affine":
+            raise ValueError("group_size and grid must be left out where x is a QTensor, which has its own")
+        _check_features(x.shape, packed)
+        return _float_feed(x.dequantize(), packed) if packed.dtype == "float32" else _code_feed(x, packed)
+    source = as_real(x, "x")
+    _check_features(source.shape, packed)
+    if input == "float32":
+        if group_size is not None or grid != "affine":
+            raise ValueError('group_size and grid must be left out with input="float32"')
+        return _float_feed(source, packed)
+    group = _activation_group(group_size, packed)
+    if packed.dtype == "float32":
+        return _float_feed(quantize_dynamic(source, input, group_size=group or None, grid=grid).dequantize(), packed)
+    rows = to_float32(source).reshape(_rows(source.shape), packed.shape[1])
+    signed, interval = not input.startswith("u"), grid == "interval"
+    how = _core.Input("dynamic", dtype=input, symmetric=signed and not interval, interval=interval, group=group)
+    return _Feed("dynamic", rows, how, source, source.shape)
+
+
+def _float_feed(source: Array, packed: PackedWeight) -> _Feed:
+    rows = to_float32(source).reshape(_rows(source.shape), packed.shape[1])
+    return _Feed("float", rows, _core.Input("float"), source, source.shape)
+
+
+def _code_feed(x: QTensor, packed: PackedWeight) -> _Feed:
+    params = _row_params(x)
+    _check_groups(params.group, packed)
+    codes = contiguous(x.values, x.values.dtype.newbyteorder("="))
+    how = _core.Input(
+        "codes", dtype=x.dtype, group=params.group, scale=params.scale, zero=params.zero, offset=params.offset
+    )
+    return _Feed("codes", codes.reshape(_rows(x.shape), packed.shape[1]), how, x.values, x.shape)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1])
+
+
+def _check_features(shape: tuple[int, ...], packed: PackedWeight) -> None:
+    if not shape or shape[-1] != packed.shape[1]:
+        raise ValueError(
+            f"x must have {packed.shape[1]} features in its last axis, as weight {packed.shape}, got the shape {shape}"
+        )
+
+
+def _activation_group(group_size: object, packed: PackedWeight) -> int:
+    """0 where a group holds the whole row."""
+    if group_size is None:
+        return 0
+    group = integer("group_size", group_size)
+    if group < 1:
+        raise ValueError(f"group_size must be at least 1, got {group}")
+    group = group if group < packed.shape[1] else 0
+    _check_groups(group, packed)
+    return group
+
+
+def _check_groups(group: int, packed: PackedWeight) -> None:
+    other = packed._core.group_size
+    if not group or not other or other >= packed.shape[1]:
+        return
+    if max(group, other) % min(group, other):
+        raise ValueError(f"group_size {group} of the activations and {other} of the weight: one must divide the other")
+
+
+def _vector(name: str, value: object, count: int, any_number: bool) -> Floats:
+    data = as_float32(value, name) if any_number else as_float32_finite(value, name)
+    if data.shape != (count,):
+        raise ValueError(f"{name} must have the shape ({count},), got {data.shape}")
+    return data
+
+
+def _addend(residual: object, shape: tuple[int, ...], any_number: bool) -> Floats:
+    data = as_float32(residual, "residual") if any_number else as_float32_finite(residual, "residual")
+    try:
+        return np.ascontiguousarray(np.broadcast_to(data, shape)).reshape(shape)
+    except ValueError:
+        raise ValueError(f"residual must broadcast to {shape}, got the shape {data.shape}") from None
+
+
+def _run(
+    feed: _Feed, packed: PackedWeight, bias: Floats | None, activation: str | None, residual: Floats | None, out: Array
+) -> None:
+    rows, columns = len(feed.rows), packed.shape[0]
+    if not out.size:
+        return
+    target = out.reshape(rows, columns)
+    addend = None if residual is None else residual.reshape(rows, columns)
+    try:
+        _core.linear(feed.rows, feed.how, (packed._core,), (bias,), activation, (addend,), (target,))
+    except _core.NonFinite as error:
+        raise nonfinite_error("x", feed.source, error.args[0]) from None
+    except NotImplementedError as error:
+        raise UnsupportedError(f"linear: {error}") from None
+
+
+# ---- matmul ------------------------------------------------------------------------------------------------------
+
+
+def matmul(a: object, b: object) -> Array:
+    """a @ b by NumPy's shape rules, batch axes included.
+
+    Codes (int8, uint8, int16, uint16) times codes: the exact integer product, int32 of two 8-bit types up to the K at
+    which it could overflow (131071 for int8 x int8, 65793 for int8 x uint8, 33025 for uint8 x uint8), else int64.
+    Numbers times numbers: float32, one chain of fused multiply-adds in ascending k per element.
+    QTensor times QTensor: float32, from the exact integer product.  Numbers times a QTensor: `a` goes through
+    quantize_dynamic first.  ValueError: shapes that do not match, a scale or zero point that varies along K (groups of
+    `a` excepted), NaN and infinities that would have to be quantized.
+    """
+    if isinstance(b, QTensor):
+        left = a if isinstance(a, QTensor) else quantize_dynamic(_not_packed("a", a))
+        return _quantized_product(left, b)
+    if isinstance(a, QTensor):
+        raise TypeError("b must be a QTensor where a is one: quantize b, or dequantize a")
+    left, right = as_real(_not_packed("a", a), "a"), as_real(_not_packed("b", b), "b")
+    plan = _Plan.of(left.shape, right.shape)
+    if left.dtype.kind in "iu" and right.dtype.kind in "iu":
+        return _integer_product(left, right, plan)
+    return _float_product(to_float32(left), to_float32(right), plan)
+
+
+def _not_packed(name: str, value: object) -> object:
+    if isinstance(value, PackedWeight):
+        raise TypeError(f"{name} must be an array or a QTensor; a PackedWeight goes into qlm.linear")
+    return value
+
+
+class _Plan(NamedTuple):
+    """A product cut into matrices: [m, k] @ [k, n] for every index of `batch`."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    batch: tuple[int, ...]
+    result: tuple[int, ...]
+
+    @classmethod
+    def of(cls, a: tuple[int, ...], b: tuple[int, ...]) -> _Plan:
+        if not a or not b:
+            raise ValueError(f"a and b must have at least one axis, got the shapes {a} and {b}")
+        left = a if len(a) > 1 else (1, *a)
+        right = b if len(b) > 1 else (*b, 1)
+        if left[-1] != right[-2]:
+            raise ValueError(f"a and b do not match: shapes {a} and {b} have {left[-1]} and {right[-2]} along K")
+        try:
+            batch = np.broadcast_shapes(left[:-2], right[:-2])
+        except ValueError:
+            raise ValueError(f"a and b do not match: the batch axes of {a} and {b}") from None
+        if len(right) == 2 and len(left) > 2:  # one right side for all: the batch is more rows
+            return cls((math.prod(left[:-1]), left[-1]), right, (), _result(a, b, batch))
+        return cls(left, right, batch, _result(a, b, batch))
+
+    def matrices(self, a: Array, b: Array, out: Array) -> Iterator[tuple[Array, Array, Array]]:
+        """Views of a [m, k], b [k, n] and out [m, n], matrix by matrix."""
+        rows, columns = self.left[-2], self.right[-1]
+        left = np.broadcast_to(a.reshape(self.left), (*self.batch, *self.left[-2:]))
+        right = np.broadcast_to(b.reshape(self.right), (*self.batch, *self.right[-2:]))
+        target = out.reshape(*self.batch, rows, columns)
+        for index in np.ndindex(*self.batch):
+            yield left[index], right[index], target[index]
+
+
+def _result(a: tuple[int, ...], b: tuple[int, ...], batch: tuple[int, ...]) -> tuple[int, ...]:
+    return (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
+
+
+def _integer_product(a: Array, b: Array, plan: _Plan) -> Array:
+    names = sorted((a.dtype.name, b.dtype.name))
+    for name, array in (("a", a), ("b", b)):
+        if array.dtype.name not in _CODES:
+            raise TypeError(f"{name} must hold int8, uint8, int16 or uint16 for an exact product, got {array.dtype}")
+    wide = plan.left[-1] > _INT32_BOUND.get((names[0], names[1]), 0)
+    out = np.zeros(plan.result, np.int64 if wide else np.int32)
+    if not out.size or not plan.left[-1]:
+        return out
+    one = np.ones(1, np.float32)
+    for left, right, target in plan.matrices(a, b, out):
+        packed = _core.pack(_transposed(right), b.dtype.name, 0, one, None, None)
+        rows = contiguous(left, a.dtype.newbyteorder("="))
+        _core.matmul_codes(rows, a.dtype.name, packed, wide, target)
+    return out
+
+
+def _float_product(a: Floats, b: Floats, plan: _Plan) -> Floats:
+    out = np.zeros(plan.result, np.float32)
+    if not out.size or not plan.left[-1]:
+        return out
+    how = _core.Input("float")
+    for left, right, target in plan.matrices(a, b, out):
+        packed = _core.pack(_transposed(right), None, 0, None, None, None)
+        _core.linear(contiguous(left, _FLOAT32), how, (packed,), (None,), None, (None,), (target,))
+    return out
+
+
+def _transposed(right: Array) -> Array:
+    """[k, n] as the C-contiguous native [n, k] that is packed."""
+    return np.ascontiguousarray(right.T, right.dtype.newbyteorder("="))
+
+
+# ---- products of QTensors ----------------------------------------------------------------------------------------
+
+
+class _Columns(NamedTuple):
+    """Parameters of the right side, one for each column: [*batch, n] views."""
+
+    scale: Array
+    zero: Array | None
+    offset: Array | None
+
+
+def _quantized_product(a: QTensor, b: QTensor) -> Floats:
+    plan = _Plan.of(a.shape, b.shape)
+    if a.axis == a.ndim - 1 and a.shape[-1] != 1:
+        raise ValueError(_varies("a", a, f"axis {a.axis}"))
+    rows, columns = _row_params(a), _columns(b, plan)
+    out = np.zeros(plan.result, np.float32)
+    if not out.size:
+        return out
+    parts = [_by_batch(part, plan, rows_of=True) for part in (rows.scale, rows.zero, rows.offset)]
+    right_parts = [_by_batch(part, plan, rows_of=False) for part in columns]
+    group = rows.group if rows.group < a.shape[-1] else 0
+    indices = np.ndindex(*plan.batch)
+    for index, (left, right, target) in zip(indices, plan.matrices(a.values, b.values, out), strict=True):
+        scale, zero, offset = (None if part is None else np.ascontiguousarray(part[index]) for part in parts)
+        how = _core.Input("codes", dtype=a.dtype, group=group, scale=scale, zero=zero, offset=offset)
+        scale, zero, offset = (None if part is None else np.ascontiguousarray(part[index]) for part in right_parts)
+        packed = _core.pack(_transposed(right), b.dtype, 0, scale, zero, offset)
+        _multiply(contiguous(left, left.dtype.newbyteorder("=")), how, packed, target)
+    return out
+
+
+def _multiply(rows: Array, how: _core.Input, packed: _core.PackedWeight, target: Array) -> None:
+    try:
+        _core.linear(rows, how, (packed,), (None,), None, (None,), (target,))
+    except NotImplementedError as error:
+        raise UnsupportedError(f"matmul: {error}") from None
+
+
+def _by_batch(params: Any, plan: _Plan, *, rows_of: bool) -> Any:
+    """Parameters that can be indexed by a batch index: [*batch, m, groups] of rows, [*batch, n] of columns."""
+    if params is None:
+        return None
+    if rows_of and params.ndim == 1:  # one for the whole tensor
+        return np.broadcast_to(params, (*plan.batch, 1))
+    if rows_of:
+        shape = (*plan.left[:-1], params.shape[-1])
+        return np.broadcast_to(params.reshape(shape), (*plan.batch, *shape[-2:]))
+    return np.broadcast_to(params, (*plan.batch, plan.right[-1]))
+
+
+def _columns(b: QTensor, plan: _Plan) -> _Columns:
+    """ValueError: a parameter that varies along K."""
+    k_axis, depth = max(b.ndim - 2, 0), plan.right[-2]
+    if depth != 1 and b.axis == k_axis:
+        raise ValueError(_varies("b", b, f"axis {b.axis}"))
+    if b.group_size is not None and (depth != 1 if b.ndim > 1 else b.group_size < depth):
+        raise ValueError(_varies("b", b, f"axis {k_axis}, in groups of {b.group_size} along the last axis,"))
+    scale, zero, offset = (
+        None if part is None else _spread_columns(np.asarray(part), b, plan)
+        for part in (qparams.flat_floats(b.scale), qparams.flat_zeros(b.zero_point), qparams.flat_floats(b.offset))
+    )
+    assert scale is not None
+    return _Columns(scale, zero, offset)
+
+
+def _spread_columns(flat: Array, b: QTensor, plan: _Plan) -> Array:
+    """Flat parameters as [*batch of b, n]."""
+    if b.axis is None and b.group_size is None:
+        return np.broadcast_to(flat, plan.right[-1:])
+    if b.axis is not None:
+        shape = [1] * len(plan.right)
+        shape[b.axis] = flat.size
+        return flat.reshape(shape)[..., 0, :]
+    if b.ndim == 1:
+        return flat
+    groups = flat.reshape(*b.shape[:-1], -1)
+    assert b.group_size is not None
+    return np.repeat(groups, b.group_size, axis=-1)[..., 0, : b.shape[-1]]
+
+
+def _varies(name: str, q: QTensor, what: str) -> str:
+    return (
+        f"{name} has a scale for each index of {what} which the product sums over; qlm.linear takes such a "
+        f"QTensor (as its weight, [out, in]), matmul does not"
+    )
