@@ -43,6 +43,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 #define TILE_MR QLM_AVX512VNNI_MR_8
 #define TILE_COLUMNS 2
 #define TILE_STEP_BYTES (QLM_AVX512VNNI_NR * QLM_AVX512VNNI_K_STEP)
+#define TILE_KEEP(x) __asm__("" : "+v"(x))
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 

@@ -44,6 +44,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 #define TILE_MR QLM_AVXVNNI_MR_8
 #define TILE_COLUMNS 2
 #define TILE_STEP_BYTES (QLM_AVXVNNI_NR * QLM_AVXVNNI_K_STEP)
+#define TILE_KEEP(x) __asm__("" : "+x"(x))
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 

@@ -9,6 +9,8 @@
  *   TILE_MR                      rows at most: 2, 4, 6 or 12
  *   TILE_COLUMNS                 registers of the panel in a step: 1, 2 or 4
  *   TILE_STEP_BYTES              bytes of the panel in a step: nr times k_step, or times 4
+ *   TILE_KEEP(x)                 makes the compiler keep a TILE(right) in its register: left alone, gcc 12 reads the
+ *                                panel again for each of two or three rows.  May be empty
  *   TILE_SPLIT                   1: sums may be split, because their order is free (integers)
  *   TILE(sum)                    the sums of TILE_WIDTH outputs of a row.  A vector of their own type: where it differs
  *                                from the one that an intrinsic returns inside, as __m512i does, gcc 12 copies it on
@@ -53,7 +55,9 @@
 #define TILE_ZERO_ROW(i) TILE_EACH_OF_ROW(TILE_ZERO, i)
 #define TILE_ADD(i, column) sums[i][column] = TILE(add)(sums[i][column], other[i][column]);
 #define TILE_ADD_ROW(i) TILE_EACH_OF_ROW(TILE_ADD, i)
-#define TILE_LOAD(i, column) right[column] = TILE(load_right)(b, column);
+#define TILE_LOAD(i, column)                                                                                           \
+    right[column] = TILE(load_right)(b, column);                                                                       \
+    TILE_KEEP(right[column]);
 #define TILE_STEP(i, column) sums[i][column] = TILE(step)(sums[i][column], left, right[column]);
 #define TILE_STEP_ROW(i)                                                                                               \
     if (i < m) {                                                                                                       \
@@ -144,5 +148,6 @@ QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, con
 #undef TILE_MR
 #undef TILE_COLUMNS
 #undef TILE_SPLIT
+#undef TILE_KEEP
 #undef TILE_WIDTH
 #undef TILE_STEP_BYTES

@@ -7,6 +7,7 @@
 #define TILE_MR GEMM_16_MR
 #define TILE_COLUMNS GEMM_16_COLUMNS
 #define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(s16_right))
+#define TILE_KEEP(x)
 #define TILE_SPLIT 0
 #include "gemm.inc.h"
 

@@ -8,6 +8,7 @@
 
 #define GEMM_F32_MR QLM_AVX2_MR_F32
 #define GEMM_F32_COLUMNS 1
+#define GEMM_F32_KEEP(x)
 #include "gemm_f32.inc.h"
 
 QLM_INLINE __m256i repeat_four(const char *a)
@@ -90,6 +91,7 @@ QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
 #define TILE_MR QLM_AVX2_MR_8
 #define TILE_COLUMNS 2
 #define TILE_STEP_BYTES (QLM_AVX2_NR * QLM_AVX2_K_STEP)
+#define TILE_KEEP(x)
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 

@@ -8,6 +8,7 @@
 
 #define GEMM_F32_MR QLM_AVX512_MR_F32
 #define GEMM_F32_COLUMNS 2
+#define GEMM_F32_KEEP(x) __asm__("" : "+v"(x))
 #include "gemm_f32.inc.h"
 
 /* vpmaddwd gives a0 b0 + a1 b1, at most 2^31 (all four -32768), which wraps, and at least -2 * 32768 * 32767.  With

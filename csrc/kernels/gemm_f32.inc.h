@@ -1,11 +1,13 @@
 /* gemm_f32.inc.h: the float product over the lanes of a vec_<isa>.h.  Each output is one chain of fused multiply-adds
- * in ascending k, so its sum is never split.  The including file defines GEMM_F32_MR, and GEMM_F32_COLUMNS = nr / 16.
+ * in ascending k, so its sum is never split.  The including file defines GEMM_F32_MR, GEMM_F32_COLUMNS = nr / 16
+ * and GEMM_F32_KEEP (gemm.inc.h: TILE_KEEP).
  */
 #define TILE(name) f32_##name
 #define TILE_C float
 #define TILE_MR GEMM_F32_MR
 #define TILE_COLUMNS GEMM_F32_COLUMNS
 #define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(v16f))
+#define TILE_KEEP(x) GEMM_F32_KEEP(x)
 #define TILE_SPLIT 0
 
 typedef v16f f32_sum, f32_left, f32_right;

@@ -8,6 +8,7 @@
 
 #define GEMM_F32_MR QLM_NEON_MR_F32
 #define GEMM_F32_COLUMNS 1
+#define GEMM_F32_KEEP(x)
 #include "gemm_f32.inc.h"
 
 /* Exact int16: products in 32 bits, neighbours in k added into 64. */

@@ -42,6 +42,7 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 #define TILE_MR QLM_NEONDOT_MR_8
 #define TILE_COLUMNS 4
 #define TILE_STEP_BYTES (QLM_NEONDOT_NR * QLM_NEONDOT_K_STEP)
+#define TILE_KEEP(x)
 #define TILE_SPLIT 1
 #include "gemm.inc.h"
 
