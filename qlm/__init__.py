@@ -26,7 +26,7 @@ from .qtensor import ErrorStats, QTensor
 
 if TYPE_CHECKING:
     from . import testing
-    from .compare import compare
+    from .comparison import compare
     from .formats.tensors import save_tensors, tensors
     from .recipe import Recipe
     from .report import Comparison, Report
@@ -38,7 +38,7 @@ _LAZY: dict[str, str | None] = {
     "Recipe": "recipe",
     "Report": "report",
     "Scheme": "scheme",
-    "compare": "compare",
+    "compare": "comparison",
     "save_tensors": "formats.tensors",
     "tensors": "formats.tensors",
     "testing": None,
