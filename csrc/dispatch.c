@@ -4,7 +4,7 @@
  *   scalar       scalar          scalar        nothing
  *   avx2         avx2            avx2          AVX2, FMA, F16C
  *   avxvnni      avx2            avxvnni       these and AVX-VNNI
- *   avx512vnni   avx512          avx512vnni    AVX-512 F BW VL DQ, VNNI
+ *   avx512vnni   avx512          avx512vnni    those of avx2 and AVX-512 F BW VL DQ, VNNI
  *   neondot      neon            neondot       NEON, dot product
  *
  * All tables give the same bits, so which one runs is a matter of speed alone.  It is chosen once, at start: a packed
@@ -73,7 +73,7 @@ static const struct qlm_kernels avxvnni_table = {
 SHAPE_FITS(AVX512VNNI);
 static const struct qlm_kernels avx512vnni_table = {
     .isa = "avx512vnni",
-    .features = FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
+    .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
     SHAPE(AVX512VNNI),
     QLM_COMMON_KERNELS(SLOT_avx512)
     QLM_INT8_KERNELS(SLOT_avx512vnni)

@@ -1,0 +1,204 @@
+/* test_threads.c: the pool: every task once, nested and simultaneous calls, forks, the float mode. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common.h"
+#include "test.h"
+#include "threads.h"
+
+#define TASKS 500
+
+static void count_task(void *context, size_t index, unsigned worker)
+{
+    (void)worker;
+    atomic_fetch_add(&((atomic_int *)context)[index], 1);
+}
+
+static void check_counts(atomic_int *counts, size_t tasks, int want, const char *what)
+{
+    int all = 1;
+    for (size_t i = 0; i < TASKS; i++) all &= atomic_load(&counts[i]) == (i < tasks ? want : 0);
+    check(all, "%s: each of %zu tasks %d times", what, tasks, want);
+}
+
+static void test_each_task_once(void)
+{
+    static const size_t sizes[] = {0, 1, 2, 3, 7, 100, TASKS};
+    for (unsigned threads = 1; threads <= 5; threads++) {
+        qlm_set_threads(threads);
+        check(qlm_threads() == threads, "set_threads(%u)", threads);
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            atomic_int counts[TASKS] = {0};
+            for (int round = 0; round < 20; round++) qlm_parallel(sizes[i], count_task, counts);
+            check_counts(counts, sizes[i], 20, "parallel");
+        }
+    }
+    qlm_set_threads(0);
+    check(qlm_threads() == 1, "at least one thread");
+}
+
+static void nested_task(void *context, size_t index, unsigned worker)
+{
+    (void)worker;
+    (void)index;
+    qlm_parallel(TASKS, count_task, context);
+}
+
+static void test_nested(void)
+{
+    atomic_int counts[TASKS] = {0};
+    qlm_set_threads(4);
+    qlm_parallel(10, nested_task, counts);
+    check_counts(counts, TASKS, 10, "nested calls");
+}
+
+static void *call_often(void *counts)
+{
+    for (int round = 0; round < 200; round++) qlm_parallel(TASKS, count_task, counts);
+    return NULL;
+}
+
+/* Calls at the same time, while the number of threads changes. */
+static void test_simultaneous(void)
+{
+    static atomic_int counts[TASKS];
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; i++)
+        if (pthread_create(&threads[i], NULL, call_often, counts) != 0) exit(2);
+    for (unsigned i = 0; i < 20; i++) qlm_set_threads(1 + i % 4);
+    for (size_t i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    check_counts(counts, TASKS, 800, "simultaneous calls");
+}
+
+/* ---- forks ---------------------------------------------------------------------------------------------------- */
+
+#define ROWS 64
+#define WIDTH 512
+
+/* Work that the pool shares; the sum of its results. */
+static float shared_work(void)
+{
+    float *x = must_alloc(ROWS * WIDTH * sizeof *x), *one = must_alloc(WIDTH * sizeof *one), sum = 0;
+    struct rng rng = {5};
+    fill_floats(&rng, PLAIN, 1.0f, x, ROWS * WIDTH);
+    for (size_t i = 0; i < WIDTH; i++) one[i] = 1;
+    for (int round = 0; round < 4; round++) qlm_layernorm(x, x, ROWS, WIDTH, one, one, 1e-5f, x);
+    for (size_t i = 0; i < ROWS * WIDTH; i++) sum += x[i];
+    free(x);
+    free(one);
+    return sum;
+}
+
+/* 1 where the child ended well within a second (more under an emulator or a sanitizer). */
+static int child_ends(pid_t child)
+{
+    int status;
+    for (int tries = 0; tries < 1000; tries++) {
+        if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    return 0;
+}
+
+static int child_works(float want)
+{
+    atomic_int counts[TASKS] = {0};
+    qlm_parallel(TASKS, count_task, counts);
+    for (size_t i = 0; i < TASKS; i++)
+        if (atomic_load(&counts[i]) != 1) return 0;
+    return shared_work() == want;
+}
+
+static void test_fork(void)
+{
+    qlm_set_threads(4);
+    float want = shared_work();
+    for (int round = 0; round < 5; round++) {
+        pid_t child = fork();
+        if (child == 0) _exit(child_works(want) ? 0 : 1);
+        check(child > 0 && child_ends(child), "a forked child works");
+        check(shared_work() == want, "the parent works after a fork");
+    }
+}
+
+static atomic_int stop_working;
+
+static void *work_until_told(void *unused)
+{
+    while (!atomic_load(&stop_working)) shared_work();
+    return unused;
+}
+
+/* Another thread keeps the pool busy: the fork waits for its turn and the child's pool is free. */
+static void test_fork_while_busy(void)
+{
+    pthread_t thread;
+    float want = shared_work();
+    atomic_store(&stop_working, 0);
+    if (pthread_create(&thread, NULL, work_until_told, NULL) != 0) exit(2);
+    for (int round = 0; round < 10; round++) {
+        pid_t child = fork();
+        if (child == 0) _exit(child_works(want) ? 0 : 1);
+        check(child > 0 && child_ends(child), "a child forked while the pool was busy works");
+    }
+    atomic_store(&stop_working, 1);
+    pthread_join(thread, NULL);
+}
+
+/* ---- float mode ----------------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+#define ODD_MODE 0xdfc0u /* flush to zero, denormals are zero, round up... */
+static void set_mode(unsigned mode) { __builtin_ia32_ldmxcsr(mode); }
+static unsigned get_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3fu; }
+#elif defined(__aarch64__)
+#define ODD_MODE ((1u << 24) | (1u << 22)) /* flush to zero, round up */
+static void set_mode(unsigned mode) { __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)mode)); }
+static unsigned get_mode(void)
+{
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return (unsigned)mode;
+}
+#else
+#define ODD_MODE 0
+static void set_mode(unsigned mode) { (void)mode; }
+static unsigned get_mode(void) { return 0; }
+#endif
+
+static void test_float_mode(void)
+{
+    struct qlm_layout layout = {1, 1, 1, 0};
+    float x = 0x1p-140f, out[2][3], min[2] = {INFINITY, INFINITY}, max[2] = {-INFINITY, -INFINITY};
+    size_t bad;
+    unsigned before = get_mode(), after = 0;
+    for (int odd = 0; odd < 2; odd++) {
+        if (odd) set_mode(ODD_MODE);
+        qlm_range(&x, &layout, 0, 1, &min[odd], &max[odd], &bad);
+        qlm_add(&x, &x, 1, &out[odd][0]);
+        out[odd][1] = qlm_choose_qparams(-1.1f, 0.3f, &test_types[1], 0).scale;
+        qlm_smoothquant_scales(&out[odd][1], &x, 1, 0.3, &out[odd][2]);
+        after = get_mode();
+        set_mode(before);
+    }
+    check(after == (ODD_MODE & ~0x3fu), "the caller's float mode is restored: %x", after);
+    check(memcmp(out[0], out[1], sizeof out[0]) == 0 && max[0] == max[1] && max[0] > 0,
+          "the caller's float mode changes no result");
+}
+
+void test_threads(void)
+{
+    test_each_task_once();
+    test_nested();
+    test_simultaneous();
+    test_fork();
+    test_fork_while_busy();
+    test_float_mode();
+}
