@@ -161,10 +161,16 @@ class MovingAverageMinMax(Observer):
 
     def _moved(self, old: Floats, new: Floats) -> Floats:
         start, step = old.astype(np.float64), new.astype(np.float64)
-        return (start + self.averaging_constant * (step - start)).astype(np.float32) + np.float32(0)
+        moved: Floats = (start + self.averaging_constant * (step - start)).astype(np.float32)
+        moved += np.float32(0)  # no -0.0
+        return moved
 
 
-_NAMES = {"minmax": MinMax, "movingaverage": MovingAverageMinMax, "movingaverageminmax": MovingAverageMinMax}
+_NAMES: dict[str, type[Observer]] = {
+    "minmax": MinMax,
+    "movingaverage": MovingAverageMinMax,
+    "movingaverageminmax": MovingAverageMinMax,
+}
 
 
 def resolve(observer: object) -> Observer:

@@ -291,10 +291,10 @@ def fake_quantize(
     out: Array | None = None,
 ) -> Floats:
     """What is left of `x` after quantize(x, ...).dequantize(), bit for bit: float32.  out: a float32 array."""
-    if out is not None:
-        check_out(out, np.shape(x), _FLOAT32)
+    source = as_real(x, "x")
+    check_out(out, source.shape, _FLOAT32)
     q = quantize(
-        x,
+        source,
         dtype,
         axis=axis,
         group_size=group_size,

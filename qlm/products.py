@@ -42,32 +42,33 @@ _CODES = frozenset({"int8", "uint8", "int16", "uint16"})
 class PackedWeight:
     """A linear's weight [out, in], laid out once for this CPU's fastest kernel; made by qlm.pack."""
 
-    __slots__ = ("_core",)
+    __slots__ = ("_packed",)
+    _packed: _core.PackedWeight
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError("a PackedWeight is made by qlm.pack")
 
     @classmethod
-    def _make(cls, core: _core.PackedWeight) -> PackedWeight:
+    def _make(cls, packed: _core.PackedWeight) -> PackedWeight:
         self = object.__new__(cls)
-        self._core = core
+        self._packed = packed
         return self
 
     @property
     def shape(self) -> tuple[int, int]:
         """(out_features, in_features)."""
-        rows, columns = self._core.shape
+        rows, columns = self._packed.shape
         return rows, columns
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory, padding included."""
-        return self._core.nbytes
+        return self._packed.nbytes
 
     @property
     def dtype(self) -> str:
         """The codes' type, or "float32"."""
-        return self._core.dtype
+        return self._packed.dtype
 
     def __repr__(self) -> str:
         return f"PackedWeight({self.dtype}, shape={self.shape}, nbytes={self.nbytes})"
@@ -247,7 +248,7 @@ def _activation_group(group_size: object, packed: PackedWeight) -> int:
 
 
 def _check_groups(group: int, packed: PackedWeight) -> None:
-    other = packed._core.group_size
+    other = packed._packed.group_size
     if not group or not other or other >= packed.shape[1]:
         return
     if max(group, other) % min(group, other):
@@ -278,7 +279,7 @@ def _run(
     target = out.reshape(rows, columns)
     addend = None if residual is None else residual.reshape(rows, columns)
     try:
-        _core.linear(feed.rows, feed.how, (packed._core,), (bias,), activation, (addend,), (target,))
+        _core.linear(feed.rows, feed.how, (packed._packed,), (bias,), activation, (addend,), (target,))
     except _core.NonFinite as error:
         raise nonfinite_error("x", feed.source, error.args[0]) from None
     except NotImplementedError as error:
@@ -303,11 +304,14 @@ def matmul(a: object, b: object) -> Array:
         return _quantized_product(left, b)
     if isinstance(a, QTensor):
         raise TypeError("b must be a QTensor where a is one: quantize b, or dequantize a")
-    left, right = as_real(_not_packed("a", a), "a"), as_real(_not_packed("b", b), "b")
-    plan = _Plan.of(left.shape, right.shape)
-    if left.dtype.kind in "iu" and right.dtype.kind in "iu":
-        return _integer_product(left, right, plan)
-    return _float_product(to_float32(left), to_float32(right), plan)
+    return _array_product(as_real(_not_packed("a", a), "a"), as_real(_not_packed("b", b), "b"))
+
+
+def _array_product(a: Array, b: Array) -> Array:
+    plan = _Plan.of(a.shape, b.shape)
+    if a.dtype.kind in "iu" and b.dtype.kind in "iu":
+        return _integer_product(a, b, plan)
+    return _float_product(to_float32(a), to_float32(b), plan)
 
 
 def _not_packed(name: str, value: object) -> object:

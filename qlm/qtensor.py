@@ -149,12 +149,12 @@ class QTensor:
     @property
     def ndim(self) -> int:
         """Its number of axes."""
-        return self._values.ndim
+        return len(self.shape)
 
     @property
     def size(self) -> int:
         """Its number of elements."""
-        return self._values.size
+        return math.prod(self.shape)
 
     @property
     def axis(self) -> int | None:
@@ -170,7 +170,7 @@ class QTensor:
     def nbytes(self) -> int:
         """Bytes as stored: codes below 8 bits packed along the last axis, and the parameters."""
         parts = (self._scale, self._zero_point, self._offset)
-        return packed_nbytes(self.shape, self.bits) + sum(part.nbytes for part in parts if part is not None)
+        return packed_nbytes(self.shape, self.bits) + sum(int(part.nbytes) for part in parts if part is not None)
 
     # ---- the numbers it stands for -------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
     a, b = np.asarray(a), np.asarray(b)
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 # ---- rows --------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def pack_codes(values: Array, bits: int) -> Array:
     _check_bits(bits)
     rows = (np.atleast_1d(values) & 15).astype(np.uint8)
     low, high = rows[..., 0::2], rows[..., 1::2]
-    packed = low.copy()
+    packed: Array = low.copy()
     packed[..., : high.shape[-1]] |= high << 4
     return packed.reshape(packed_shape(values.shape, bits))
 
