@@ -1,5 +1,6 @@
 """Runs the cases of test_linear.py in a process of its own: QLM_ISA is read at import. Usage: FILE_IN FILE_OUT."""
 
+import ctypes
 import pickle
 import sys
 from typing import Any
@@ -34,6 +35,8 @@ def run_matmul(case: dict[str, Any]) -> Any:
 def main(source: str, target: str) -> None:
     with open(source, "rb") as file:
         work = pickle.load(file)
+    if work["preload"]:
+        ctypes.CDLL(work["preload"])
     results = []
     for threads in work["threads"]:
         _core.set_num_threads(threads)

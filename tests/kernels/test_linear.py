@@ -3,6 +3,8 @@ of its own (QLM_ISA is read at import), with one thread and two."""
 
 import os
 import pickle
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -219,9 +221,9 @@ def random_matmul(rng: np.random.Generator, k: int) -> tuple[dict[str, Any], Any
 # ---- running them --------------------------------------------------------------------------------------------------
 
 
-def run_worker(folder: Path, isa: str, cases: list[dict[str, Any]]) -> list[list[Any]]:
+def run_worker(folder: Path, isa: str, cases: list[dict[str, Any]], preload: str = "") -> list[list[Any]]:
     source, target = folder / f"{isa}.in", folder / f"{isa}.out"
-    source.write_bytes(pickle.dumps({"threads": THREADS, "cases": cases}))
+    source.write_bytes(pickle.dumps({"threads": THREADS, "cases": cases, "preload": preload}))
     installed = str(Path(qlm.__file__).parents[1])
     environment = os.environ | {"QLM_ISA": isa, "PYTHONPATH": installed}
     subprocess.run([sys.executable, str(WORKER), str(source), str(target)], check=True, env=environment, timeout=300)
@@ -279,6 +281,40 @@ def test_random_linears(isa, random_cases, tmp_path, seed):
 @pytest.mark.parametrize("isa", native_isas())
 def test_linears_at_the_bound_of_32_bit_sums_and_past_it(isa, deep_cases, tmp_path, seed):
     assert_equal(run_worker(tmp_path, isa, [case for case, _ in deep_cases]), deep_cases, isa, seed)
+
+
+FLUSHING = """
+#include <xmmintrin.h>
+__attribute__((constructor)) static void flush_subnormals(void) { _mm_setcsr(_mm_getcsr() | 0x8040); }
+"""
+
+
+@pytest.fixture(scope="module")
+def flushing_library(tmp_path_factory):
+    """Sets FTZ and DAZ in the thread that loads it, as a library built with -ffast-math may."""
+    if platform.machine() != "x86_64" or not shutil.which("gcc"):
+        pytest.skip("needs gcc on x86-64")
+    folder = tmp_path_factory.mktemp("flushing")
+    (folder / "flush.c").write_text(FLUSHING)
+    library = str(folder / "flush.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", str(folder / "flush.c"), "-o", library], check=True)
+    return library
+
+
+@pytest.mark.parametrize("isa", native_isas())
+def test_linears_do_not_see_that_the_caller_flushes_subnormals(isa, flushing_library, bench, tmp_path, rng, seed):
+    made = []
+    for _ in range(20):
+        x, weight = rows(rng, 5, 40) * F32(1e-38), rows(rng, 18, 40)
+        call = Linear(rng, bench.evaluate, x, choice(rng, "float", "dynamic"))
+        call.input = {"dtype": "uint8"} if call.kind == "dynamic" else {}
+        if call.kind == "float":
+            call.add(weight, None)
+        else:
+            call.add(ref.quantize_rows(weight, "int8", True), "int8")
+        made.append(call.finish())
+    assert any((0 < abs(y[0])).any() and (abs(y[0]) < 2.0**-126).any() for _, y in made), "no subnormal result"
+    assert_equal(run_worker(tmp_path, isa, [case for case, _ in made], flushing_library), made, isa, seed)
 
 
 @pytest.mark.parametrize("isa", native_isas())
