@@ -110,7 +110,8 @@ class Input:
 
     "float": x stays float32.  "dynamic" (dtype, symmetric, interval, group): each row, or group of it, is quantized by
     its own range.  "static" (dtype, symmetric, scale [1], zero [1], divisor [k]): x / divisor, else x / scale, plus
-    zero.  "codes" (dtype, group, scale, zero or offset): x holds codes, with one parameter, or one for each row and group.
+    zero.  "codes" (dtype, group, scale, zero or offset): x holds codes, with one parameter, or one for each row and
+    group.
     """
 
     def __new__(
