@@ -7,6 +7,13 @@
 
 #include "shapes.h"
 
+#define LEFT QLM_AVX512VNNI_LEFT
+#define K_STEP QLM_AVX512VNNI_K_STEP
+#define NR QLM_AVX512VNNI_NR
+#define MR QLM_AVX512VNNI_MR_8
+#define DOT_COLUMNS 2
+#define DOT_KEEP(x) __asm__("" : "+v"(x))
+
 typedef int32_t dot_sum __attribute__((vector_size(64)));
 typedef __m512i dot_left, dot_right;
 
@@ -17,44 +24,15 @@ QLM_INLINE dot_left dot_load_left(const char *a)
     return _mm512_set1_epi32(four);
 }
 
+QLM_INLINE dot_left dot_load_whole(const char *a) { return _mm512_loadu_si512(a); }
+
+QLM_INLINE dot_right dot_ones(void) { return _mm512_set1_epi8(1); }
+
 QLM_INLINE dot_right dot_load_right(const char *b, int column) { return _mm512_loadu_si512(b + 64 * column); }
 
 QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 { return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right); }
 
-QLM_INLINE dot_sum dot_zero(void) { return (dot_sum){0}; }
-
-QLM_INLINE dot_sum dot_first(const int32_t *c, size_t option)
-{
-    (void)c, (void)option;
-    return dot_zero();
-}
-
-QLM_INLINE dot_sum dot_add(dot_sum x, dot_sum y) { return (dot_sum)_mm512_add_epi32((__m512i)x, (__m512i)y); }
-
-QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
-{
-    (void)option;
-    _mm512_storeu_si512(c, (__m512i)sum);
-}
-
-#define TILE(name) dot_##name
-#define TILE_C int32_t
-#define TILE_MR QLM_AVX512VNNI_MR_8
-#define TILE_COLUMNS 2
-#define TILE_STEP_BYTES (QLM_AVX512VNNI_NR * QLM_AVX512VNNI_K_STEP)
-#define TILE_KEEP(x) __asm__("" : "+v"(x))
-#define TILE_SPLIT 1
-#include "gemm.inc.h"
-
-QLM_KERNEL(void, gemm_8)
-(size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
-{ dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
-
-#define LEFT QLM_AVX512VNNI_LEFT
-#define K_STEP QLM_AVX512VNNI_K_STEP
-#define NR QLM_AVX512VNNI_NR
-#include "left.inc.h"
-#include "unpack_8.inc.h"
+#include "int8.inc.h"
 
 #endif

@@ -59,50 +59,28 @@ QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
 
 /* Exact int8: codes and weights as int16, so that vpmaddwd cannot overflow (2 * 255 * 128 < 2^31); vpmaddubsw on bytes
  * would saturate. */
-typedef int32_t s8_sum __attribute__((vector_size(32)));
-typedef __m256i s8_left, s8_right;
-
-QLM_INLINE s8_left s8_load_left(const char *a) { return repeat_four(a); }
-
-QLM_INLINE s8_right s8_load_right(const char *b, int column)
-{ return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b + column)); }
-
-QLM_INLINE s8_sum s8_step(s8_sum sum, s8_left left, s8_right right)
-{ return (s8_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right)); }
-
-QLM_INLINE s8_sum s8_zero(void) { return (s8_sum){0}; }
-
-QLM_INLINE s8_sum s8_first(const int32_t *c, size_t option)
-{
-    (void)c, (void)option;
-    return s8_zero();
-}
-
-QLM_INLINE s8_sum s8_add(s8_sum x, s8_sum y) { return (s8_sum)_mm256_add_epi32((__m256i)x, (__m256i)y); }
-
-QLM_INLINE void s8_store(int32_t *c, s8_sum sum, size_t option)
-{
-    (void)option;
-    _mm256_storeu_si256((__m256i *)c, (__m256i)sum);
-}
-
-#define TILE(name) s8_##name
-#define TILE_C int32_t
-#define TILE_MR QLM_AVX2_MR_8
-#define TILE_COLUMNS 2
-#define TILE_STEP_BYTES (QLM_AVX2_NR * QLM_AVX2_K_STEP)
-#define TILE_KEEP(x)
-#define TILE_SPLIT 1
-#include "gemm.inc.h"
-
-QLM_KERNEL(void, gemm_8)
-(size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
-{ s8_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
-
 #define LEFT QLM_AVX2_LEFT
 #define K_STEP QLM_AVX2_K_STEP
 #define NR QLM_AVX2_NR
-#include "left.inc.h"
-#include "unpack_8.inc.h"
+#define MR QLM_AVX2_MR_8
+#define DOT_COLUMNS 2
+#define DOT_KEEP(x)
+
+typedef int32_t dot_sum __attribute__((vector_size(32)));
+typedef __m256i dot_left, dot_right;
+
+QLM_INLINE dot_left dot_load_left(const char *a) { return repeat_four(a); }
+
+QLM_INLINE dot_left dot_load_whole(const char *a) { return _mm256_loadu_si256((const __m256i *)a); }
+
+QLM_INLINE dot_right dot_ones(void) { return _mm256_set1_epi16(1); }
+
+QLM_INLINE dot_right dot_load_right(const char *b, int column)
+{ return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b + column)); }
+
+QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
+{ return (dot_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right)); }
+
+#include "int8.inc.h"
 
 #endif

@@ -55,5 +55,13 @@ QLM_KERNEL(void, unpack_8)
         }
 }
 
+QLM_KERNEL(int32_t, left_sum)
+(const void *a, size_t n)
+{
+    uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += ((const uint8_t *)a)[i];
+    return (int32_t)sum;
+}
+
 #define LEFT QLM_SCALAR_LEFT
 #include "left.inc.h"

@@ -1,6 +1,24 @@
-/* left.inc.h: the left operand of the int8 product, for the element type LEFT (enum qlm_left_type) of the including
- * file.
+/* left.inc.h: the left operand of the int8 product, in the element type LEFT (enum qlm_left_type) of the including
+ * file. Its codes are quantize.inc.h's: the bounds that the caller shifted to the left type make the low bytes fit.
  */
+#include "quantize.inc.h"
+
+#define LEFT_BYTES (LEFT == QLM_LEFT_S16 ? 2 : 1)
+
+QLM_KERNEL(int, left_quantize)
+(const float *x, size_t n, float scale, float zero, float lo, float hi, void *a)
+{ return quantize_span(x, n, scale, zero, lo, hi, LEFT_BYTES, a); }
+
+QLM_KERNEL(int, left_quantize_cols)
+(const float *x, size_t n, const float *scale, float zero, float lo, float hi, void *a)
+{
+    struct column_codes columns = {.x = x, .scale = scale, .first_zero = zero, .lo = lo, .hi = hi};
+    return quantize_columns(columns, n, LEFT_BYTES, a);
+}
+
+QLM_KERNEL(int, left_interval)
+(const float *x, size_t n, float min, float scale, int levels, int lo, void *a)
+{ return interval_span(x, n, min, scale, levels, lo, LEFT_BYTES, a); }
 
 QLM_KERNEL(void, left_widen)
 (const uint8_t *codes, size_t n, int codes_signed, void *a)
@@ -14,16 +32,4 @@ QLM_KERNEL(void, left_widen)
         const uint8_t flip = (LEFT == QLM_LEFT_U8) == (codes_signed != 0) ? 0x80 : 0;
         for (size_t i = 0; i < n; i++) bytes[i] = codes[i] ^ flip;
     }
-}
-
-/* In unsigned arithmetic, which wraps. */
-QLM_KERNEL(int32_t, left_sum)
-(const void *a, size_t n)
-{
-    uint32_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += LEFT == QLM_LEFT_U8   ? (uint32_t)((const uint8_t *)a)[i]
-               : LEFT == QLM_LEFT_S8 ? (uint32_t)((const int8_t *)a)[i]
-                                     : (uint32_t)((const int16_t *)a)[i];
-    return (int32_t)sum;
 }
