@@ -52,6 +52,13 @@ QLM_INLINE v16f canonical(v16f x)
     return v16_f_select(v16_f_is_nan(x), v16_i_as_f(v16_i_set1(0x7fc00000)), x);
 }
 
+/* The sum of the lanes, canonical. */
+QLM_INLINE float reduced_sum(v16f lanes)
+{
+    float sum = v16_f_reduce_add(lanes);
+    return sum == sum ? sum : __builtin_nanf("");
+}
+
 /* exp(r) - 1 for |r| <= log(2) / 2, with a relative error that stays small at r = 0. */
 QLM_INLINE v16f exp_minus_1(v16f r)
 {

@@ -5,7 +5,8 @@
  *
  *   v16_f_min(a, b)    a < b ? a : b, so b where a lane is NaN or both are zeros; v16_f_max alike with >
  *   v16_f_fma(a, b, c) a b + c rounded once; v16_f_fnma: c - a b
- *   comparisons        false where a lane is NaN
+ *   comparisons        false where a lane is NaN; v16_f_not_lt is true there
+ *   v16_f_minus_abs    -|a|
  *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
  *   store_low8/16      the low byte or the low two bytes of each lane
@@ -18,7 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef QLM_INLINE
 #define QLM_INLINE static inline __attribute__((always_inline)) QLM_TARGET
+#endif
 
 #define QLM_NAME_PASTE(name, isa) qlm_##name##_##isa
 #define QLM_NAME_EXPAND(name, isa) QLM_NAME_PASTE(name, isa)

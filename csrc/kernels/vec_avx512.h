@@ -225,6 +225,11 @@ QLM_INLINE v16m v16_f_ge(v16f a, v16f b)
     return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
 }
 
+QLM_INLINE v16m v16_f_not_lt(v16f a, v16f b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
+}
+
 QLM_INLINE v16m v16_f_is_nan(v16f a)
 {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);

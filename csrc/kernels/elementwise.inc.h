@@ -1,0 +1,184 @@
+/* elementwise.inc.h: ranges, codes from floats and back, and the gradients of that. */
+
+/* ---- ranges --------------------------------------------------------------------------------------------------- */
+
+struct range {
+    v16f min, max, taint;
+};
+
+/* As if every value were finite.  NaN leaves min and max alone, an infinity does not, and both show in the taint. */
+QLM_INLINE void range_widen(struct range *r, v16f x)
+{
+    r->min = v16_f_min(x, r->min);
+    r->max = v16_f_max(x, r->max);
+    taint_by(&r->taint, x);
+}
+
+QLM_INLINE v16m is_finite(v16f x) { return v16_f_lt(v16_f_abs(x), v16_f_set1(__builtin_inff())); }
+
+QLM_INLINE void range_widen_by_finite(struct range *r, v16f x)
+{
+    v16m finite = is_finite(x);
+    r->min = v16_f_min(v16_f_select(finite, x, r->min), r->min);
+    r->max = v16_f_max(v16_f_select(finite, x, r->max), r->max);
+    taint_by(&r->taint, x);
+}
+
+/* Missing lanes repeat the first. */
+QLM_INLINE v16f range_load_part(const float *x, size_t n)
+{ return v16_f_select(v16_m_first(n), v16_f_load_part(x, n), v16_f_set1(x[0])); }
+
+QLM_INLINE struct range range_from(float min, float max)
+{
+    return (struct range){v16_f_set1(min), v16_f_set1(max), v16_f_set1(0.0f)};
+}
+
+/* Adding +0 makes a zero +0: which of two zeros was seen last must not show. */
+QLM_INLINE void range_finish(const struct range *r, float *min, float *max)
+{
+    *min = v16_f_reduce_min(r->min) + 0.0f;
+    *max = v16_f_reduce_max(r->max) + 0.0f;
+}
+
+QLM_INLINE void range_of_finite(const float *x, size_t n, float *min, float *max)
+{
+    struct range r = range_from(*min, *max);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) range_widen_by_finite(&r, v16_f_load(x + i));
+    if (i < n) range_widen_by_finite(&r, range_load_part(x + i, n - i));
+    range_finish(&r, min, max);
+}
+
+/* Two ranges, so that one does not wait for the other; values that are not finite are rare enough to start again. */
+QLM_KERNEL(int, range_f32)(const float *x, size_t n, float *min, float *max)
+{
+    struct range even = range_from(*min, *max), odd = even;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        range_widen(&even, v16_f_load(x + i));
+        range_widen(&odd, v16_f_load(x + i + 16));
+    }
+    for (; i + 16 <= n; i += 16) range_widen(&even, v16_f_load(x + i));
+    if (i < n) range_widen(&odd, range_load_part(x + i, n - i));
+    if (is_tainted(v16_f_add(even.taint, odd.taint))) {
+        range_of_finite(x, n, min, max);
+        return 1;
+    }
+    even.min = v16_f_min(odd.min, even.min);
+    even.max = v16_f_max(odd.max, even.max);
+    range_finish(&even, min, max);
+    return 0;
+}
+
+QLM_INLINE void range_column(const float *x, size_t count, float *min, float *max, v16f *taint)
+{
+    struct range r = {v16_f_load_n(min, count), v16_f_load_n(max, count), *taint};
+    range_widen_by_finite(&r, v16_f_load_n(x, count));
+    v16_f_store_n(min, count, v16_f_add(r.min, v16_f_set1(0.0f)));
+    v16_f_store_n(max, count, v16_f_add(r.max, v16_f_set1(0.0f)));
+    *taint = r.taint;
+}
+
+QLM_KERNEL(int, range_cols_f32)(const float *x, size_t n, float *min, float *max)
+{
+    v16f taint = v16_f_set1(0.0f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) range_column(x + i, 16, min + i, max + i, &taint);
+    if (i < n) range_column(x + i, n - i, min + i, max + i, &taint);
+    return is_tainted(taint);
+}
+
+/* ---- codes ---------------------------------------------------------------------------------------------------- */
+
+QLM_KERNEL(int, quantize_f32_8)
+(const float *x, size_t n, float scale, float zero, float lo, float hi, uint8_t *out)
+{ return quantize_span(x, n, scale, zero, lo, hi, 1, out); }
+
+QLM_KERNEL(int, quantize_f32_16)
+(const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out)
+{ return quantize_span(x, n, scale, zero, lo, hi, 2, out); }
+
+QLM_KERNEL(int, quantize_cols_f32_8)
+(const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out)
+{
+    struct column_codes columns = {.x = x, .scale = scale, .zero = zero, .lo = lo, .hi = hi};
+    return quantize_columns(columns, n, 1, out);
+}
+
+QLM_KERNEL(int, quantize_cols_f32_16)
+(const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint16_t *out)
+{
+    struct column_codes columns = {.x = x, .scale = scale, .zero = zero, .lo = lo, .hi = hi};
+    return quantize_columns(columns, n, 2, out);
+}
+
+QLM_KERNEL(int, interval_f32_8)
+(const float *x, size_t n, float min, float scale, int levels, int lo, uint8_t *out)
+{ return interval_span(x, n, min, scale, levels, lo, 1, out); }
+
+QLM_INLINE v16f value_of(v16i code, v16f scale, v16f zero, v16f offset)
+{ return v16_f_add(v16_f_mul(v16_f_sub(v16_f_from_i(code), zero), scale), offset); }
+
+#define QLM_DEQUANTIZE(suffix, type)                                                                                   \
+    QLM_KERNEL(void, dequantize_##suffix##_f32)                                                                        \
+    (const type *q, size_t n, float scale, float zero, float offset, float *out)                                       \
+    {                                                                                                                  \
+        v16f s = v16_f_set1(scale), z = v16_f_set1(zero), o = v16_f_set1(offset);                                      \
+        size_t i = 0;                                                                                                  \
+        for (; i + 16 <= n; i += 16) v16_f_store(out + i, value_of(v16_load_##suffix(q + i), s, z, o));                \
+        if (i < n) v16_f_store_part(out + i, n - i, value_of(v16_load_##suffix##_part(q + i, n - i), s, z, o));        \
+    }                                                                                                                  \
+                                                                                                                       \
+    QLM_INLINE void dequantize_column_##suffix(const type *q, size_t count, const float *scale, const float *zero,     \
+                                               const float *offset, float *out)                                        \
+    {                                                                                                                  \
+        v16f value = value_of(v16_load_##suffix##_n(q, count), v16_f_load_n(scale, count), v16_f_load_n(zero, count),  \
+                              v16_f_load_n(offset, count));                                                            \
+        v16_f_store_n(out, count, value);                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    QLM_KERNEL(void, dequantize_cols_##suffix##_f32)                                                                   \
+    (const type *q, size_t n, const float *scale, const float *zero, const float *offset, float *out)                  \
+    {                                                                                                                  \
+        size_t i = 0;                                                                                                  \
+        for (; i + 16 <= n; i += 16)                                                                                   \
+            dequantize_column_##suffix(q + i, 16, scale + i, zero + i, offset + i, out + i);                           \
+        if (i < n) dequantize_column_##suffix(q + i, n - i, scale + i, zero + i, offset + i, out + i);                 \
+    }
+
+QLM_DEQUANTIZE(s8, int8_t)
+QLM_DEQUANTIZE(u8, uint8_t)
+QLM_DEQUANTIZE(s16, int16_t)
+QLM_DEQUANTIZE(u16, uint16_t)
+
+/* ---- gradients ------------------------------------------------------------------------------------------------ */
+
+struct lsq {
+    v16f scale, zero, lo, hi, below, above;
+};
+
+/* Stores the gradient of x, and returns what the elements add to the gradient of the scale. */
+QLM_INLINE v16f lsq_step(const struct lsq *l, const float *grad, const float *x, size_t count, float *grad_x)
+{
+    v16f g = v16_f_load_n(grad, count);
+    v16f v = v16_f_div(v16_f_load_n(x, count), l->scale);
+    v16f rounded = v16_f_rint(v);
+    v16f q = v16_f_add(rounded, l->zero);
+    v16m inside = v16_m_and(v16_f_le(l->lo, q), v16_f_le(q, l->hi));
+    v16f outside = v16_f_select(v16_f_lt(q, l->lo), l->below, l->above);
+    v16_f_store_n(grad_x, count, v16_f_select(inside, g, v16_f_set1(0.0f)));
+    return v16_f_mul(g, v16_f_select(inside, v16_f_sub(rounded, v), outside));
+}
+
+/* Missing lanes have gradient 0 and so add a zero, which changes no sum that began with +0. */
+QLM_KERNEL(float, lsq_f32)
+(const float *grad, const float *x, size_t n, float scale, float zero, float lo, float hi, float *grad_x)
+{
+    struct lsq l = {v16_f_set1(scale), v16_f_set1(zero), v16_f_set1(lo), v16_f_set1(hi),
+                    v16_f_set1(lo - zero), v16_f_set1(hi - zero)};
+    v16f sum = v16_f_set1(0.0f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) sum = v16_f_add(sum, lsq_step(&l, grad + i, x + i, 16, grad_x + i));
+    if (i < n) sum = v16_f_add(sum, lsq_step(&l, grad + i, x + i, n - i, grad_x + i));
+    return reduced_sum(sum);
+}
