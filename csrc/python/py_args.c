@@ -1,7 +1,9 @@
 /* py_args.c: binding arguments to parameters, numbers and words.  py_views.c has the arrays. */
 #include "py_args.h"
 
-#include <math.h>
+#include <numpy/arrayscalars.h>
+
+#include "common.h"
 
 /* ---- arguments by position and name --------------------------------------------------------------------------- */
 
@@ -55,10 +57,13 @@ static int wrong_type(PyObject *object, const char *name, const char *expected)
 int qlm_take_size(PyObject *object, const char *name, size_t *value)
 {
     if (!PyIndex_Check(object)) return wrong_type(object, name, "an integer");
-    Py_ssize_t number = PyNumber_AsSsize_t(object, PyExc_ValueError);
-    if (number == -1 && PyErr_Occurred()) return -1;
+    Py_ssize_t number = PyNumber_AsSsize_t(object, PyExc_OverflowError);
+    if (number == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return -1;
+        PyErr_Clear(); /* a negative one gets the same answer as one too large */
+    }
     if (number < 0) {
-        PyErr_Format(PyExc_ValueError, "%s must not be negative, got %zd", name, number);
+        PyErr_Format(PyExc_ValueError, "%s must lie within 0..%zd, got %S", name, PY_SSIZE_T_MAX, object);
         return -1;
     }
     *value = (size_t)number;
@@ -96,7 +101,7 @@ int qlm_take_float(PyObject *object, const char *name, float *value)
     double number;
     if (qlm_take_double(object, name, &number)) return -1;
     *value = (float)number;
-    if (isfinite(*value)) return 0;
+    if (qlm_is_finite(*value)) return 0;
     PyErr_Format(PyExc_ValueError, "%s must be finite in float32, got %S", name, object);
     return -1;
 }
@@ -105,6 +110,7 @@ int qlm_take_flag(PyObject *object, const char *name, int fallback, int *value)
 {
     *value = fallback;
     if (!object) return 0;
+    if (PyArray_IsScalar(object, Bool)) object = PyArrayScalar_VAL(object, Bool) ? Py_True : Py_False;
     if (!PyBool_Check(object)) return wrong_type(object, name, "a bool");
     *value = object == Py_True;
     return 0;

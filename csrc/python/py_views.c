@@ -93,7 +93,8 @@ int qlm_take_ndim(PyObject *object, const char *name, enum qlm_element element, 
 static int check_size(const struct qlm_array *array, const char *name, size_t size)
 {
     if (array->size == size) return 0;
-    PyErr_Format(PyExc_ValueError, "%s must have %zu elements, got %zu", name, size, array->size);
+    PyErr_Format(PyExc_ValueError, "%s must have %zu element%s, got %zu", name, size, size == 1 ? "" : "s",
+                 array->size);
     return -1;
 }
 
