@@ -1,0 +1,122 @@
+"""Tokens as a model runs them: sequences packed one behind another, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Array
+from ..errors import shown
+
+Ints = npt.NDArray[np.int64]
+
+
+class Ragged(NamedTuple):
+    """The tokens of several sequences: int64 [t] each, and `starts` [sequences + 1], where each one begins."""
+
+    ids: Ints
+    type_ids: Ints
+    positions: Ints
+    starts: Ints
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each sequence."""
+        return np.diff(self.starts)
+
+    def runs(self, tokens: int) -> Iterator[Ragged]:
+        """The same in pieces of whole sequences, of about `tokens` tokens each: no result depends on the cut."""
+        begin, count = 0, len(self.starts) - 1
+        while begin < count:
+            end = int(np.searchsorted(self.starts, self.starts[begin] + tokens, "right")) - 1
+            end = min(max(end, begin + 1), count)
+            yield self.part(begin, end)
+            begin = end
+
+    def part(self, begin: int, end: int) -> Ragged:
+        """Sequences begin..end."""
+        a, b = int(self.starts[begin]), int(self.starts[end])
+        starts = self.starts[begin : end + 1] - a
+        return Ragged(self.ids[a:b], self.type_ids[a:b], self.positions[a:b], starts)
+
+
+def from_lists(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Ragged:
+    """From (ids, segment numbers) of each sequence, at positions from 0."""
+    lengths = [len(ids) for ids, _ in sequences]
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    total = int(starts[-1])
+    ids = np.fromiter((i for ids, _ in sequences for i in ids), np.int64, total)
+    types = np.fromiter((i for _, types in sequences for i in types), np.int64, total)
+    positions = np.arange(total, dtype=np.int64) - np.repeat(starts[:-1], lengths)
+    return Ragged(ids, types, positions, starts)
+
+
+class Padded(NamedTuple):
+    """Tokens as a caller gives them: int64 [batch, length], and which of them are real."""
+
+    ids: Ints
+    mask: npt.NDArray[np.bool_]
+    type_ids: Ints
+
+    @classmethod
+    def of(cls, input_ids: object, attention_mask: object, token_type_ids: object) -> Padded:
+        """Checked: TypeError, ValueError by the argument's name."""
+        ids = _integers("input_ids", input_ids)
+        if ids.ndim != 2:
+            raise ValueError(f"input_ids must be [batch, length], got the shape {ids.shape}")
+        types = np.zeros_like(ids) if token_type_ids is None else _integers("token_type_ids", token_type_ids)
+        mask = np.ones(ids.shape, np.bool_) if attention_mask is None else _mask(attention_mask)
+        for name, array in (("attention_mask", mask), ("token_type_ids", types)):
+            if array.shape != ids.shape:
+                raise ValueError(f"{name} must have the shape of input_ids, {ids.shape}, got {array.shape}")
+        return cls(ids, mask, types)
+
+    def ragged(self) -> Ragged:
+        """Without what is masked, wherever it stands; a position is a token's index in its row."""
+        starts = np.zeros(len(self.ids) + 1, np.int64)
+        np.cumsum(np.count_nonzero(self.mask, axis=1), out=starts[1:])
+        positions = np.broadcast_to(np.arange(self.ids.shape[1], dtype=np.int64), self.ids.shape)
+        return Ragged(self.ids[self.mask], self.type_ids[self.mask], positions[self.mask], starts)
+
+    def check(self, name: str, below: int) -> None:
+        """ValueError: a real token's `name` is not in 0..below-1."""
+        values = self.ids if name == "input_ids" else self.type_ids
+        bad = self.mask & ((values < 0) | (values >= below))
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            value = int(values[row, column])
+            raise ValueError(f"{name} must be within 0..{below - 1}, got {value} at index ({row}, {column})")
+
+
+def _integers(name: str, value: object) -> Ints:
+    array = _array(name, value)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name} must hold integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must be within int64, got {array.max()}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _mask(value: object) -> npt.NDArray[np.bool_]:
+    array = _array("attention_mask", value)
+    if array.dtype.kind not in "biuf" and array.size:
+        raise TypeError(f"attention_mask must hold 0 and 1, got {array.dtype}")
+    bad = (array != 0) & (array != 1)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"attention_mask must hold 0 and 1, got {array[index]} at index {index}")
+    return np.ascontiguousarray(array != 0)
+
+
+def _array(name: str, value: object) -> Array:
+    try:
+        array: npt.NDArray[Any] = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, got rows of different lengths in {shown(value)}") from None
+    if array.dtype == object:
+        raise TypeError(f"{name} must be an array of numbers, got {shown(value)}")
+    return array
