@@ -26,11 +26,13 @@ from .qtensor import ErrorStats, QTensor
 
 if TYPE_CHECKING:
     from . import testing
+    from .calibration import Statistics, calibrate
     from .comparison import compare
     from .formats.tensors import save_tensors, tensors
     from .recipe import Recipe
     from .report import Comparison, Report
     from .scheme import Scheme
+    from .workflow import load, quantize_model
 
 # Where names live that `import qlm` does not load; None: a module of qlm.
 _LAZY: dict[str, str | None] = {
@@ -38,7 +40,11 @@ _LAZY: dict[str, str | None] = {
     "Recipe": "recipe",
     "Report": "report",
     "Scheme": "scheme",
+    "Statistics": "calibration",
+    "calibrate": "calibration",
     "compare": "comparison",
+    "load": "workflow",
+    "quantize_model": "workflow",
     "save_tensors": "formats.tensors",
     "tensors": "formats.tensors",
     "testing": None,
@@ -53,8 +59,10 @@ __all__ = [
     "Recipe",
     "Report",
     "Scheme",
+    "Statistics",
     "UnsupportedError",
     "__version__",
+    "calibrate",
     "choose_qparams",
     "compare",
     "cpu_info",
@@ -64,11 +72,13 @@ __all__ = [
     "fake_quantize_backward",
     "get_num_threads",
     "linear",
+    "load",
     "matmul",
     "observers",
     "pack",
     "quantize",
     "quantize_dynamic",
+    "quantize_model",
     "save_tensors",
     "set_num_threads",
     "tensors",
@@ -87,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
