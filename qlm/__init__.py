@@ -26,9 +26,9 @@ from .qtensor import ErrorStats, QTensor
 
 if TYPE_CHECKING:
     from . import testing
-    from .calibration import Statistics, calibrate
     from .comparison import compare
     from .formats.tensors import save_tensors, tensors
+    from .models import Model
     from .recipe import Recipe
     from .report import Comparison, Report
     from .scheme import Scheme
@@ -37,11 +37,10 @@ if TYPE_CHECKING:
 # Where names live that `import qlm` does not load; None: a module of qlm.
 _LAZY: dict[str, str | None] = {
     "Comparison": "report",
+    "Model": "models",
     "Recipe": "recipe",
     "Report": "report",
     "Scheme": "scheme",
-    "Statistics": "calibration",
-    "calibrate": "calibration",
     "compare": "comparison",
     "load": "workflow",
     "quantize_model": "workflow",
@@ -54,15 +53,14 @@ __all__ = [
     "Comparison",
     "ErrorStats",
     "FormatError",
+    "Model",
     "PackedWeight",
     "QTensor",
     "Recipe",
     "Report",
     "Scheme",
-    "Statistics",
     "UnsupportedError",
     "__version__",
-    "calibrate",
     "choose_qparams",
     "compare",
     "cpu_info",

@@ -365,6 +365,6 @@ RECIPES: dict[str, Recipe] = {
         "int8", "dynamic", activation_scheme=Scheme("uint8", grid="interval"), embeddings="int8"
     ),
     "weight-only-int8": Recipe("int8", embeddings="int8"),
-    "weight-only-int4": Recipe("int4", group_size=32, embeddings="int8"),
+    "weight-only-int4": Recipe(Scheme("int4", symmetric=False), group_size=32, embeddings="int8"),
     "static-int16": Recipe("int16", "static", activation_scheme="int16", embeddings="int16"),
 }
