@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from qlm._version import __version__
-from qlm.cli import classify, compare, cpu, embed, inspect, quantize
-from qlm.cli.options import UsageError
+from .._version import __version__
+from . import classify, compare, cpu, embed, inspect, quantize
+from .options import UsageError
 
 COMMANDS = (quantize, compare, inspect, embed, classify, cpu)
 FAILED, INTERRUPTED = 1, 130
@@ -23,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
 
     _is_mixing = False
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         if self._is_mixing:
             return super().parse_known_args(args, namespace)
         self._is_mixing = True

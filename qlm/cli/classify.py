@@ -7,12 +7,13 @@ and one predicted label a text, and the accuracy if the file is labelled.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from qlm.cli.options import add_recipe, load_model
-from qlm.cli.output import print_json
-from qlm.cli.texts import add_text_arguments, chunks, source
+from .options import add_recipe, load_model
+from .output import print_json
+from .texts import add_text_arguments, chunks, source
 
 CHUNK = 256  # texts classified between two prints
 
@@ -39,9 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def print_rows(names: Sequence[str], texts: Sequence[str], logits: Sequence[Sequence[float]]) -> None:
-    import math
 
-    from qlm.metrics import log_softmax
+    from ..metrics import log_softmax
 
     for text, row in zip(texts, logits, strict=True):
         answer = best(row)
@@ -53,7 +53,7 @@ def summary(names: Sequence[str], logits: Sequence[Sequence[float]], truth: Sequ
     found = {"labels": list(names), "predictions": [names[answer] for answer in answers], "logits": logits}
     if truth is None:
         return found
-    from qlm.estimate import proportion
+    from ..estimate import proportion
 
     hits = sum(answer == label for answer, label in zip(answers, truth, strict=True))
     return {**found, "accuracy": proportion(hits, len(answers)).to_dict()}

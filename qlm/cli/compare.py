@@ -9,14 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qlm.cli.options import UsageError, add_recipe, quantized, resolve_recipe
-from qlm.cli.output import Advance, print_json, print_report, progress
-from qlm.cli.texts import read_data
-
-if TYPE_CHECKING:
-    pass
+from .options import UsageError, add_recipe, quantized, resolve_recipe
+from .output import Advance, print_json, print_report, progress
+from .texts import read_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json and arguments.markdown:
         raise UsageError("--json and --markdown exclude each other")
     import qlm
-    from qlm.compare import measure
+
+    from ..comparison import measure
 
     recipes = {name: resolve_recipe(name, arguments.calibration) for name in arguments.recipe}
     names = candidate_names([*arguments.candidates, *recipes])
@@ -52,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def show(reports: dict[str, Any], arguments: argparse.Namespace) -> None:
     """One candidate: its report; several: the comparison."""
-    from qlm.report import Comparison
+    from ..report import Comparison
 
     shown = next(iter(reports.values())) if len(reports) == 1 else Comparison(reports)
     if arguments.json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from qlm.cli.output import print_json, print_pairs
+from .output import print_json, print_pairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import qlm
 
-    info = {**qlm.cpu_info(), "threads": qlm.get_num_threads()}
+    info, threads = qlm.cpu_info(), qlm.get_num_threads()
     if arguments.json:
-        print_json(info)
+        print_json({**info, "threads": threads})
         return
     print_pairs(
         [
@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> None:
             ("usable here", " ".join(info["isas"])),
             ("compiled in", " ".join(info["compiled"])),
             ("CPU features", " ".join(info["features"])),
-            ("threads", str(info["threads"])),
+            ("threads", str(threads)),
         ]
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from qlm.cli.options import add_recipe, load_model
-from qlm.cli.output import print_json
-from qlm.cli.texts import add_text_arguments, chunks, source
+from .options import add_recipe, load_model
+from .output import print_json
+from .texts import add_text_arguments, chunks, source
 
 CHUNK = 256  # texts embedded between two prints
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments)
     embeddings: list[list[float]] = []
-    for texts in chunks(source(arguments, model.labels), CHUNK):
+    for texts in chunks(source(arguments, model.labels).texts, CHUNK):
         rows = model.embed(texts)
         if arguments.json:
             embeddings += rows.tolist()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from qlm.cli.output import print_json, print_pairs, print_table
+from .output import print_json, print_pairs, print_table
 
 if TYPE_CHECKING:
-    pass
+    from ..formats.tensors import TensorInfo
+    from ..models import Model
 
 # The words of safetensors in NumPy's; a word that is not here is shown in small letters.
 NUMPY_WORDS = {
@@ -28,72 +30,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.target.startswith("pkg:") or os.path.isdir(arguments.target):
-        show_model(arguments)
-    else:
-        show_file(arguments)
-
-
-def show_file(arguments: argparse.Namespace) -> None:
-    from qlm.views import size
-
-    tensors, metadata = read_headers(arguments.target)
-    total = sum(tensor["nbytes"] for tensor in tensors.values())
-    if arguments.json:
-        print_json({"tensors": tensors, "nbytes": total, "metadata": metadata})
+    target = arguments.target
+    if not target.startswith("pkg:") and not os.path.isdir(target):
+        show_tensors(file_tensors(target), arguments)
         return
-    rows = [
-        [name, tensor["dtype"], shape_text(tensor["shape"]), f"{tensor['nbytes']:,}"]
-        for name, tensor in tensors.items()
-    ]
-    print_table(["tensor", "dtype", "shape", "bytes"], rows, left=2)
+    import qlm
+
+    try:
+        model = qlm.load(target)
+    except qlm.UnsupportedError:
+        # A checkpoint of a family that qlm does not run still has tensors.
+        tensors = folder_tensors(target)
+        if not tensors:
+            raise
+        show_tensors(tensors, arguments)
+        return
+    show_model(model, arguments)
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------------
+
+
+def file_tensors(path: str) -> dict[str, TensorInfo]:
+    from ..formats.tensors import TensorFile
+
+    with TensorFile(path) as file:
+        return {name: file.info(name) for name in file}
+
+
+def folder_tensors(path: str) -> dict[str, TensorInfo]:
+    """The tensors of all the weights' files; none of a folder whose weights are in no format that qlm reads."""
+    from ..errors import UnsupportedError
+    from ..formats.checkpoint import open_checkpoint
+
+    try:
+        files = open_checkpoint(path).files
+    except UnsupportedError:
+        return {}
+    return {name: file.info(name) for name, file in files.items()}
+
+
+def show_tensors(tensors: Mapping[str, TensorInfo], arguments: argparse.Namespace) -> None:
+    from ..views import size
+
+    total = sum(info.nbytes for info in tensors.values())
+    if arguments.json:
+        rows = {
+            name: {"dtype": dtype_word(info.dtype), "shape": list(info.shape), "nbytes": info.nbytes}
+            for name, info in tensors.items()
+        }
+        print_json({"tensors": rows, "nbytes": total})
+        return
+    print_table(
+        ["tensor", "dtype", "shape", "bytes"],
+        [[name, dtype_word(info.dtype), shape_text(info.shape), f"{info.nbytes:,}"] for name, info in tensors.items()],
+        left=2,
+    )
     print(f"\n{len(tensors)} tensors, {size(total)}")
 
 
-def read_headers(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    from qlm.formats.safetensors import SafetensorsFile
-
-    with SafetensorsFile(path) as file:
-        tensors = {
-            name: {
-                "dtype": NUMPY_WORDS.get(entry.dtype, entry.dtype.lower()),
-                "shape": list(entry.shape),
-                "nbytes": entry.nbytes,
-            }
-            for name, entry in file.entries.items()
-        }
-        return tensors, file.metadata
+def dtype_word(word: str) -> str:
+    return NUMPY_WORDS.get(word, word.lower())
 
 
-def shape_text(shape: list[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def show_model(arguments: argparse.Namespace) -> None:
-    import qlm
-    from qlm.views import number, size
+# ---- models ------------------------------------------------------------------------------------------------------
 
-    model = qlm.load(arguments.target)
-    facts = {"family": model.family, "num_parameters": model.num_parameters, "nbytes": model.nbytes}
-    layers = {
-        name: {"shape": list(layer.shape), "bits": layer.bits, "nbytes": layer.nbytes}
-        for name, layer in model.layers.items()
-    }
+
+def show_model(model: Model, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print_json({**facts, "labels": list(model.labels or []), "layers": layers})
+        layers = {
+            name: {"shape": list(layer.shape), "bits": layer.bits, "nbytes": layer.nbytes}
+            for name, layer in model.layers.items()
+        }
+        facts = {"family": model.family, "num_parameters": model.num_parameters, "nbytes": model.nbytes}
+        print_json({**facts, "labels": list(model.labels or ()), "layers": layers})
         return
+    from ..views import number, size
+
     rows = [
-        [name, shape_text(layer["shape"]), number(layer["bits"]), f"{layer['nbytes']:,}"]
-        for name, layer in layers.items()
+        [name, shape_text(layer.shape), number(layer.bits), f"{layer.nbytes:,}"] for name, layer in model.layers.items()
     ]
     print_table(["layer", "shape", "bits", "bytes"], rows)
-    linear_bytes = sum(layer["nbytes"] for layer in layers.values())
     print()
     print_pairs(
         [
             ("family", model.family),
             ("parameters", f"{model.num_parameters:,}"),
-            ("linears", f"{len(layers)}, {size(linear_bytes)}"),
+            ("layers", f"{len(rows)}, {size(sum(layer.nbytes for layer in model.layers.values()))}"),
             ("all", size(model.nbytes)),
         ]
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qlm.models import Model
-    from qlm.recipe import Recipe
+    from ..models import Model
+    from ..recipe import Recipe
 
 
 class UsageError(Exception):
@@ -31,8 +31,8 @@ def add_recipe(parser: argparse.ArgumentParser, *, required: bool = False, repea
 def resolve_recipe(word: str, calibration: Path | None) -> Recipe:
     """The recipe that a word names, before any work is done; an unknown one and one that lacks its calibration data
     are wrong usage."""
-    from qlm.errors import FormatError
-    from qlm.recipe import Recipe
+    from ..errors import FormatError
+    from ..recipe import Recipe
 
     try:
         recipe = Recipe.of(word, "--recipe")
@@ -62,8 +62,9 @@ def load_model(arguments: argparse.Namespace) -> Model:
 def quantized(model: Model, recipe: Recipe, calibration: Path | None) -> Model:
     """The model by the recipe, with progress on a terminal."""
     import qlm
-    from qlm.cli.output import progress
-    from qlm.cli.texts import read_data
+
+    from .output import progress
+    from .texts import read_data
 
     texts = None
     if calibration is not None and recipe.needs_calibration:

@@ -29,7 +29,7 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """A plain table, quick for thousands of rows; on a terminal it fits the width, a pipe gets every name whole."""
-    from qlm.tables import Table
+    from ..tables import Table
 
     width = terminal_width() if sys.stdout.isatty() else None
     print(Table("", headers, rows, left=left).to_text(width))

@@ -11,11 +11,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qlm.cli.options import add_recipe, quantized, resolve_recipe
-from qlm.cli.output import print_json
+from .options import add_recipe, quantized, resolve_recipe
+from .output import print_json
 
 if TYPE_CHECKING:
-    from qlm.models import Model
+    from ..models import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def refuse_existing(output: Path, force: bool) -> None:
 
 
 def report(reference: Model, model: Model, arguments: argparse.Namespace) -> None:
-    from qlm.views import size
+    from ..views import size
 
     ratio = reference.nbytes / model.nbytes
     if arguments.json:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from qlm.cli.options import UsageError
-from qlm.errors import FormatError
+from ..errors import FormatError
+from .options import UsageError
 
 
 class Data(NamedTuple):

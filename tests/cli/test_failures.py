@@ -1,0 +1,169 @@
+"""What is wrong ends in one clear line and the right status, and leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from models.checkpoints import tiny_bert
+from processes import command, environment
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "COMMAND"),
+        (["bogus"], "bogus"),
+        (["quantize"], "MODEL"),
+        (["quantize", "model", "out"], "--recipe"),
+        (["embed", "model", "--bogus"], "--bogus"),
+        (["compare", "model", "other"], "--data"),
+        (["compare", "model", "--data", "file"], "nothing to compare"),
+        (["cpu", "more"], "more"),
+    ],
+)
+def test_wrong_usage(qlm, words, said):
+    assert said in qlm(*words, status=2).err
+
+
+def test_unknown_recipe_is_wrong_usage(qlm, encoder, texts, tmp_path):
+    for words in (
+        ["quantize", encoder, tmp_path / "out", "--recipe", "int7"],
+        ["embed", encoder, "--recipe", "int7", "text"],
+        ["compare", encoder, "--recipe", "int7", "--data", texts],
+    ):
+        error = qlm(*words, status=2).err
+        assert "int7" in error
+        assert "dynamic-int8" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_static_without_calibration_is_wrong_usage(qlm, encoder, texts, tmp_path):
+    for words in (
+        ["quantize", encoder, tmp_path / "out", "--recipe", "static-int8"],
+        ["embed", encoder, "--recipe", "static-int16", "text"],
+        ["compare", encoder, "--recipe", "static-int8", "--data", texts],
+    ):
+        assert "--calibration" in qlm(*words, status=2).err
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_and_file_together_are_wrong_usage(qlm, encoder, texts):
+    assert "--file" in qlm("embed", encoder, "text", "--file", texts, status=2).err
+
+
+@pytest.mark.parametrize("name", ["quantize", "compare", "inspect", "embed", "classify"])
+def test_missing_model(qlm, name, tmp_path, texts):
+    more = {
+        "quantize": [tmp_path / "out", "--recipe", "dynamic-int8"],
+        "compare": ["--recipe", "dynamic-int8", "--data", texts],
+    }
+    error = qlm(name, tmp_path / "absent", *more.get(name, []), status=1).err
+    assert str(tmp_path / "absent") in error
+
+
+def test_missing_data(qlm, encoder, tmp_path):
+    missing = tmp_path / "absent.txt"
+    assert "absent.txt" in qlm("embed", encoder, "--file", missing, status=1).err
+    assert "absent.txt" in qlm("compare", encoder, "--recipe", "dynamic-int8", "--data", missing, status=1).err
+
+
+def test_empty_and_binary_data(qlm, encoder, tmp_path):
+    empty, binary = tmp_path / "empty.txt", tmp_path / "binary.txt"
+    empty.touch()
+    binary.write_bytes(b"good film\nbad \xff film\n")
+    assert "empty.txt" in qlm("embed", encoder, "--file", empty, status=1).err
+    error = qlm("embed", encoder, "--file", binary, status=1).err
+    assert "UTF-8" in error
+    assert "14" in error
+    assert "standard input" in qlm("embed", encoder, stdin=b"\xff\n", status=1).err
+
+
+def test_classify_needs_a_classifier(qlm, encoder):
+    assert qlm("classify", encoder, "text", status=1).err
+
+
+def test_a_broken_checkpoint_leaves_no_output(qlm, encoder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(encoder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    error = qlm("quantize", broken, tmp_path / "out", "--recipe", "dynamic-int8", status=1).err
+    assert "model.safetensors" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
+def test_debug_shows_the_traceback(qlm, tmp_path):
+    assert "Traceback" in qlm("embed", tmp_path / "absent", "text", "--debug", status=1).err
+
+
+def test_force_does_not_take_a_folder_of_something_else(qlm, encoder, tmp_path):
+    out = tmp_path / "home"
+    out.mkdir()
+    (out / "letter.txt").write_text("keep me")
+    error = qlm("quantize", encoder, out, "--recipe", "dynamic-int8", "--force", status=1).err
+    assert "letter.txt" in error
+    assert [path.name for path in out.iterdir()] == ["letter.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_reader_that_leaves_is_no_error(encoder, texts):
+    words = command("embed", encoder, "--file", texts)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        process.stdout.close()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == b""
+
+
+def test_a_full_disk_is_an_error(qlm, encoder):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command("embed", encoder, "text"), stdout=full, stderr=subprocess.PIPE, timeout=60, env=environment()
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("qlm: error: ")
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory):
+    """Large enough that to quantize it takes longer than the pauses below."""
+    return tiny_bert(tmp_path_factory.mktemp("slow") / "model", hidden=768, heads=12, layers=12, intermediate=3072)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.2, 0.5, 1.0])
+def test_interrupt_leaves_nothing(slow_model, tmp_path, pause):
+    """SIGINT at several moments after the work has begun: status 130, no traceback, no file."""
+    words = command("quantize", slow_model, tmp_path / "out", "--recipe", "weight-only-int4")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        wait_until_it_reads(process, slow_model / "model.safetensors")
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip(f"done before {pause} s")
+    assert process.returncode == 130
+    assert err == b""
+    assert not list(tmp_path.iterdir())
+    assert time.monotonic() - begin < 5  # the promise is 0.2 s; a loaded machine needs room
+
+
+def wait_until_it_reads(process, path):
+    """Until the process has the file open: the command is past its imports."""
+    target = os.path.realpath(path)
+    for _ in range(3000):
+        descriptors = f"/proc/{process.pid}/fd"
+        for name in os.listdir(descriptors):
+            try:
+                if os.readlink(f"{descriptors}/{name}") == target:
+                    return
+            except OSError:
+                continue
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("the command never opened its model")
