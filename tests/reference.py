@@ -231,7 +231,7 @@ def interval_params(low, high, dtype: str) -> Interval:
     scale = F32((float(high) - float(low)) / 2**kind.bits)
     if inverse_overflows(scale):
         middle = low if low == high else F32((float(low) + float(high)) / 2)
-        return Interval(low, F32(1), middle + F32(0), True)
+        return Interval(low, F32(1), middle, True)
     offset = F32(float(low) + (0.5 - kind.min) * float(scale))
     ends = dequantize([kind.min, kind.max], scale, 0, offset)
     if not (np.isfinite(offset) and np.isfinite(ends).all()):

@@ -179,7 +179,7 @@ CODE_TYPES = {"s8": np.int8, "u8": np.uint8, "s16": np.int16, "u16": np.uint16}
 def all_codes(setting: Setting, dtype: type, n: int) -> np.ndarray:
     info = np.iinfo(dtype)
     codes = setting.rng.integers(info.min, info.max + 1, n).astype(dtype)
-    codes[: 256 if n >= 256 and info.bits == 8 else 0] = np.arange(info.min, info.min + 256).astype(dtype)
+    codes[:256] = np.arange(info.min, info.min + 256).astype(dtype)
     codes[-2:] = info.min, info.max
     return codes
 

@@ -279,7 +279,7 @@ class QemuRunner:
         to_server.flush()
         words = from_server.readline().decode().split()
         if words[:1] != ["ok"]:
-            self._servers.pop(isa).wait(10)
+            self._servers.pop(isa).communicate()  # it has ended; closes the pipes
             raise KernelFault(f"{kernel}_{isa}: {' '.join(words)} (signal, argument, offset)")
         for array in checked:
             if isinstance(array, np.ndarray) and array.flags.writeable:
