@@ -13,6 +13,8 @@
 /* A block of codes is at most this large, so that it stays in L2 beside a panel. */
 #define BLOCK_BYTES (128 * 1024)
 #define BLOCK_ROWS 192
+/* Panels that every tile of rows of a block runs over before the next panels are read: half of a small L2. */
+#define RUN_BYTES (256 * 1024)
 /* Multiply-adds below which waking another thread costs more than it saves (about 10 us of one core). */
 #define THREAD_WORK (1 << 20)
 /* Tasks for each thread, so that one that is slowed down does not keep the others waiting. */
@@ -50,20 +52,31 @@ static size_t block_rows(const struct job *job, size_t block)
 static size_t rows_a_tile(const struct qlm_packed *weight)
 { return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8; }
 
-static void panel_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                           size_t first, size_t panel)
+static void tile(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
+                 size_t first, size_t row, size_t m, size_t panel)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t mr = rows_a_tile(weight), width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
-    for (size_t row = 0; row < left->rows; row += mr) {
-        size_t m = qlm_min_size(left->rows - row, mr);
-        if (job->exact)
-            qlm_tile_exact(left, weight, row, m, panel, job->wide,
-                           (char *)job->exact_out + ((first + row) * weight->n + panel * weight->kernels->nr) * width,
-                           weight->n);
-        else
-            qlm_tile_codes(left, output, weight, first, row, m, panel);
+    if (!job->exact) {
+        qlm_tile_codes(left, output, weight, first, row, m, panel);
+        return;
     }
+    size_t width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
+    size_t at = (first + row) * weight->n + panel * weight->kernels->nr;
+    qlm_tile_exact(left, weight, row, m, panel, job->wide, (char *)job->exact_out + at * width, weight->n);
+}
+
+/* Panels are taken in runs that stay in L2, and within a run all panels of one tile of rows before the next tile, so
+ * that a row of the output is written forwards. */
+static void panels_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
+                            size_t first, size_t from, size_t to)
+{
+    const struct qlm_packed *weight = output->weight;
+    size_t mr = rows_a_tile(weight), bytes = weight->k_padded * weight->kernels->nr;
+    size_t run = qlm_max_size(RUN_BYTES / qlm_max_size(bytes, 1), 1);
+    for (; from < to; from += run)
+        for (size_t row = 0; row < left->rows; row += mr)
+            for (size_t panel = from; panel < qlm_min_size(from + run, to); panel++)
+                tile(job, left, output, first, row, qlm_min_size(left->rows - row, mr), panel);
 }
 
 static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to)
@@ -71,13 +84,12 @@ static void run_panels(const struct job *job, const struct qlm_left *left, size_
     size_t first = job->begin + block * job->block_rows;
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
-        size_t panels = panels_of(output->weight);
-        for (size_t panel = from; panel < panels && panel < to; panel++) {
-            if (left)
-                panel_of_codes(job, left, output, first, panel);
-            else
+        size_t panels = panels_of(output->weight), end = qlm_min_size(panels, to);
+        if (left)
+            panels_of_codes(job, left, output, first, from, end);
+        else
+            for (size_t panel = from; panel < end; panel++)
                 qlm_tile_floats(job->input, output, first, block_rows(job, block), panel);
-        }
         from = from > panels ? from - panels : 0;
         to = to > panels ? to - panels : 0;
     }

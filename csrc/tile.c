@@ -81,7 +81,9 @@ static void floats_64(const struct qlm_left *left, const struct qlm_packed *weig
 
 /* ---- epilogues ------------------------------------------------------------------------------------------------ */
 
-/* Where a tile of an output lies. */
+/* Where a tile of an output lies. Passed by address: copied by value right after it is written, it is read back in
+ * other pieces than those stored, and that load waits for every store before it (with outputs past L2, half of the
+ * time). */
 struct place {
     const float *bias, *residual;
     float *out;
@@ -100,12 +102,15 @@ static struct place place_of(const struct qlm_linear_output *output, const struc
 }
 
 static void finish_floats(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc,
-                          const float *sw, const float *sx, struct place to)
-{ kernels->epilogue_f32(m, to.n, acc, kernels->nr, sw, sx, to.bias, activation, to.residual, to.ld, to.out, to.ld); }
+                          const float *sw, const float *sx, const struct place *to)
+{
+    kernels->epilogue_f32(m, to->n, acc, kernels->nr, sw, sx, to->bias, activation, to->residual, to->ld, to->out,
+                          to->ld);
+}
 
 /* One scale a row, one span: the whole correction is in integers. */
 static void tile_single(const struct qlm_left *left, const struct qlm_linear_output *output,
-                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to)
+                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t column = panel * kernels->nr;
@@ -118,9 +123,9 @@ static void tile_single(const struct qlm_left *left, const struct qlm_linear_out
     }
     int32_t acc[TILE];
     sums_32(left, weight, row, m, panel, 0, weight->k_padded, acc);
-    kernels->epilogue_s32(m, to.n, acc, kernels->nr, left->zx + row, left->rest + row, weight->sums + column,
-                          weight->zero ? weight->zero + column : NULL, sw, sx, to.bias, output->activation, to.residual,
-                          to.ld, to.out, to.ld);
+    kernels->epilogue_s32(m, to->n, acc, kernels->nr, left->zx + row, left->rest + row, weight->sums + column,
+                          weight->zero ? weight->zero + column : NULL, sw, sx, to->bias, output->activation,
+                          to->residual, to->ld, to->out, to->ld);
 }
 
 /* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */
@@ -175,7 +180,7 @@ static void tile_span(const struct qlm_left *left, const struct qlm_packed *weig
 }
 
 static void tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, struct place to)
+                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t nr = kernels->nr;
@@ -193,9 +198,9 @@ void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output 
 {
     struct place to = place_of(output, weight, first + row, panel);
     if (left->grouped)
-        tile_grouped(left, output, weight, row, m, panel, to);
+        tile_grouped(left, output, weight, row, m, panel, &to);
     else
-        tile_single(left, output, weight, row, m, panel, to);
+        tile_single(left, output, weight, row, m, panel, &to);
 }
 
 void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
@@ -279,5 +284,6 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                    (const float *)weight->panels + panel * weight->k_padded * weight->kernels->nr, c, 0);
     else
         products_of_codes(input, weight, first, rows, panel, c);
-    finish_floats(weight->kernels, output->activation, rows, c, NULL, NULL, place_of(output, weight, first, panel));
+    struct place to = place_of(output, weight, first, panel);
+    finish_floats(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
 }
