@@ -66,8 +66,8 @@ static void test_round_up_half(void)
                                      {0x1p-24f, 0x1p-24f},
                                      {0x1p-30f, 0x1p-24f},
                                      {0x1.8p-24f, 0x1p-23f},
-                                     {0x1.ffcp-15f, 0x1.ffcp-15f},
-                                     {0x1.ffdp-15f, 0x1p-14f}};
+                                     {0x1.ff8p-15f, 0x1.ff8p-15f},
+                                     {0x1.ff9p-15f, 0x1p-14f}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         float got = qlm_round_up_half(cases[i][0]);
         check(got == cases[i][1], "round_up_half(%a): got %a, want %a", (double)cases[i][0], (double)got,
