@@ -1,115 +1,155 @@
 /* epilogue.inc.h: from sums of products to outputs, tile by tile.
  *
- * group_s32, rank1_f32 and affine_f32 hand t to each other and to epilogue_f32, which makes every NaN canonical.
+ * Tiles are narrow, so loops go down 16 columns at a time: what belongs to a column, and the constants of an activation,
+ * are loaded once for all rows.  group_s32, rank1_f32 and affine_f32 hand t to each other and to epilogue_f32, which
+ * makes every NaN canonical.
  */
-struct sums {
-    const int32_t *acc, *sums, *zw; /* zw may be NULL */
-    v16i zx, rest;
+
+/* The corrections of integer sums: of a whole tile, and what of them belongs to 16 columns. */
+struct corrections {
+    const int32_t *zx, *rest, *sums, *zw; /* zw may be NULL, rest is used with it */
 };
 
-/* fl(acc - zx * sums - zw * rest), wrapping. */
-QLM_INLINE v16f corrected_sums(const struct sums *s, size_t j, size_t count)
+struct column_corrections {
+    v16i sums, zw;
+};
+
+QLM_INLINE struct column_corrections load_corrections(const struct corrections *c, size_t j, size_t count)
 {
-    v16i acc = v16_i_sub(v16_i_load_n(s->acc + j, count), v16_i_mul(s->zx, v16_i_load_n(s->sums + j, count)));
-    if (s->zw) acc = v16_i_sub(acc, v16_i_mul(v16_i_load_n(s->zw + j, count), s->rest));
+    v16i zw = c->zw ? v16_i_load_n(c->zw + j, count) : v16_i_set1(0);
+    return (struct column_corrections){v16_i_load_n(c->sums + j, count), zw};
+}
+
+/* fl(acc - zx * sums - zw * rest), wrapping. */
+QLM_INLINE v16f corrected(v16i acc, const struct corrections *c, const struct column_corrections *columns, size_t i)
+{
+    acc = v16_i_sub(acc, v16_i_mul(v16_i_set1(c->zx[i]), columns->sums));
+    if (c->zw) acc = v16_i_sub(acc, v16_i_mul(columns->zw, v16_i_set1(c->rest[i])));
     return v16_f_from_i(acc);
 }
 
-/* One row of a tile after its sums: any pointer may be NULL. */
+/* A tile after its sums; any pointer but out may be NULL. */
 struct finish {
+    size_t m, n;
     const float *sw, *sx, *bias, *residual;
+    size_t ldr, ldo;
     float *out;
-    v16f row_scale; /* *sx */
 };
 
-QLM_INLINE void finish_step(const struct finish *f, int activation, v16f y, size_t j, size_t count)
+struct finish_columns {
+    v16f sw, bias;
+};
+
+QLM_INLINE struct finish_columns load_finish(const struct finish *f, size_t j, size_t count)
 {
-    if (f->sw) y = v16_f_mul(y, v16_f_load_n(f->sw + j, count));
-    if (f->sx) y = v16_f_mul(y, f->row_scale);
-    if (f->bias) y = v16_f_add(y, v16_f_load_n(f->bias + j, count));
+    v16f none = v16_f_set1(0.0f);
+    return (struct finish_columns){f->sw ? v16_f_load_n(f->sw + j, count) : none,
+                                   f->bias ? v16_f_load_n(f->bias + j, count) : none};
+}
+
+QLM_INLINE void finish_step(const struct finish *f, const struct finish_columns *columns, int activation, v16f y,
+                            size_t i, size_t j, size_t count)
+{
+    if (f->sw) y = v16_f_mul(y, columns->sw);
+    if (f->sx) y = v16_f_mul(y, v16_f_set1(f->sx[i]));
+    if (f->bias) y = v16_f_add(y, columns->bias);
     y = apply_function(activation, y);
-    if (f->residual) y = v16_f_add(y, v16_f_load_n(f->residual + j, count));
-    v16_f_store_n(f->out + j, count, canonical(y));
+    if (f->residual) y = v16_f_add(y, v16_f_load_n(f->residual + i * f->ldr + j, count));
+    v16_f_store_n(f->out + i * f->ldo + j, count, canonical(y));
 }
 
-QLM_INLINE void finish_row_s32(const struct finish *f, const struct sums *s, int activation, size_t n)
-{
-    size_t j = 0;
-    for (; j + 16 <= n; j += 16) finish_step(f, activation, corrected_sums(s, j, 16), j, 16);
-    if (j < n) finish_step(f, activation, corrected_sums(s, j, n - j), j, n - j);
-}
-
-QLM_INLINE void finish_row_f32(const struct finish *f, const float *acc, int activation, size_t n)
-{
-    size_t j = 0;
-    for (; j + 16 <= n; j += 16) finish_step(f, activation, v16_f_load(acc + j), j, 16);
-    if (j < n) finish_step(f, activation, v16_f_load_part(acc + j, n - j), j, n - j);
-}
-
-QLM_INLINE struct finish finish_for(const float *sw, const float *sx, const float *bias, const float *residual,
-                                    float *out)
-{
-    struct finish f = {.sw = sw, .sx = sx, .bias = bias, .residual = residual, .out = out};
-    f.row_scale = v16_f_set1(sx ? *sx : 1.0f);
-    return f;
-}
-
-/* The activations of models have a loop each, so that its constants stay in registers; the others share one. */
-#define QLM_EACH_ACTIVATION(activation, run)                                                                           \
+/* The activations of models have loops of their own, so that constants stay in registers; the others share one. */
+#define QLM_EACH_ACTIVATION(activation, run, ...)                                                                      \
     switch (activation) {                                                                                              \
-    case QLM_IDENTITY: run(QLM_IDENTITY); break;                                                                       \
-    case QLM_RELU: run(QLM_RELU); break;                                                                               \
-    case QLM_GELU: run(QLM_GELU); break;                                                                               \
-    case QLM_GELU_TANH: run(QLM_GELU_TANH); break;                                                                     \
-    case QLM_SILU: run(QLM_SILU); break;                                                                               \
-    default: run(activation); break;                                                                                   \
+    case QLM_IDENTITY: run(QLM_IDENTITY, __VA_ARGS__); break;                                                          \
+    case QLM_RELU: run(QLM_RELU, __VA_ARGS__); break;                                                                  \
+    case QLM_GELU: run(QLM_GELU, __VA_ARGS__); break;                                                                  \
+    case QLM_GELU_TANH: run(QLM_GELU_TANH, __VA_ARGS__); break;                                                        \
+    case QLM_SILU: run(QLM_SILU, __VA_ARGS__); break;                                                                  \
+    default: run(activation, __VA_ARGS__); break;                                                                      \
     }
+
+QLM_INLINE void finish_columns_s32(int activation, const struct finish *f, const struct corrections *c,
+                                   const int32_t *acc, size_t ldacc, size_t j, size_t count)
+{
+    struct finish_columns columns = load_finish(f, j, count);
+    struct column_corrections corrections = load_corrections(c, j, count);
+    for (size_t i = 0; i < f->m; i++) {
+        v16f sums = corrected(v16_i_load_n(acc + i * ldacc + j, count), c, &corrections, i);
+        finish_step(f, &columns, activation, sums, i, j, count);
+    }
+}
+
+QLM_INLINE void finish_s32(int activation, const struct finish *f, const struct corrections *c, const int32_t *acc,
+                           size_t ldacc)
+{
+    size_t j = 0;
+    for (; j + 16 <= f->n; j += 16) finish_columns_s32(activation, f, c, acc, ldacc, j, 16);
+    if (j < f->n) finish_columns_s32(activation, f, c, acc, ldacc, j, f->n - j);
+}
 
 QLM_KERNEL(void, epilogue_s32)
 (size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest, const int32_t *sums,
  const int32_t *zw, const float *sw, const float *sx, const float *bias, int activation, const float *residual,
  size_t ldr, float *out, size_t ldo)
 {
-    for (size_t i = 0; i < m; i++) {
-        struct sums s = {acc + i * ldacc, sums, zw, v16_i_set1(zx[i]), v16_i_set1(zw ? rest[i] : 0)};
-        struct finish f = finish_for(sw, sx + i, bias, residual ? residual + i * ldr : NULL, out + i * ldo);
-#define QLM_RUN(function) finish_row_s32(&f, &s, function, n)
-        QLM_EACH_ACTIVATION(activation, QLM_RUN)
-#undef QLM_RUN
-    }
+    struct finish f = {m, n, sw, sx, bias, residual, ldr, ldo, out};
+    struct corrections c = {zx, rest, sums, zw};
+    QLM_EACH_ACTIVATION(activation, finish_s32, &f, &c, acc, ldacc)
+}
+
+QLM_INLINE void finish_columns_f32(int activation, const struct finish *f, const float *acc, size_t ldacc, size_t j,
+                                   size_t count)
+{
+    struct finish_columns columns = load_finish(f, j, count);
+    for (size_t i = 0; i < f->m; i++)
+        finish_step(f, &columns, activation, v16_f_load_n(acc + i * ldacc + j, count), i, j, count);
+}
+
+QLM_INLINE void finish_f32(int activation, const struct finish *f, const float *acc, size_t ldacc)
+{
+    size_t j = 0;
+    for (; j + 16 <= f->n; j += 16) finish_columns_f32(activation, f, acc, ldacc, j, 16);
+    if (j < f->n) finish_columns_f32(activation, f, acc, ldacc, j, f->n - j);
 }
 
 QLM_KERNEL(void, epilogue_f32)
 (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,
  int activation, const float *residual, size_t ldr, float *out, size_t ldo)
 {
-    for (size_t i = 0; i < m; i++) {
-        struct finish f =
-            finish_for(sw, sx ? sx + i : NULL, bias, residual ? residual + i * ldr : NULL, out + i * ldo);
-#define QLM_RUN(function) finish_row_f32(&f, acc + i * ldacc, function, n)
-        QLM_EACH_ACTIVATION(activation, QLM_RUN)
-#undef QLM_RUN
-    }
+    struct finish f = {m, n, sw, sx, bias, residual, ldr, ldo, out};
+    QLM_EACH_ACTIVATION(activation, finish_f32, &f, acc, ldacc)
 }
 
-QLM_INLINE void group_step(const struct sums *s, const float *sw, const float *sx, size_t j, size_t count, float *t)
+/* The tile t that a group's sums are added to. */
+struct group {
+    size_t m, ldacc, ldt;
+    const int32_t *acc;
+    const float *sw, *sx; /* sx may be NULL */
+    float *t;
+};
+
+QLM_INLINE void group_columns(const struct group *g, const struct corrections *c, size_t j, size_t count)
 {
-    v16f sum = corrected_sums(s, j, count), scale = v16_f_load_n(sw + j, count), before = v16_f_load_n(t + j, count);
-    v16f after = sx ? v16_f_fma(v16_f_mul(sum, scale), v16_f_set1(*sx), before) : v16_f_fma(sum, scale, before);
-    v16_f_store_n(t + j, count, after);
+    v16f scale = v16_f_load_n(g->sw + j, count);
+    struct column_corrections columns = load_corrections(c, j, count);
+    for (size_t i = 0; i < g->m; i++) {
+        v16f sums = corrected(v16_i_load_n(g->acc + i * g->ldacc + j, count), c, &columns, i);
+        v16f t = v16_f_load_n(g->t + i * g->ldt + j, count);
+        t = g->sx ? v16_f_fma(v16_f_mul(sums, scale), v16_f_set1(g->sx[i]), t) : v16_f_fma(sums, scale, t);
+        v16_f_store_n(g->t + i * g->ldt + j, count, t);
+    }
 }
 
 QLM_KERNEL(void, group_s32)
 (size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest, const int32_t *sums,
  const int32_t *zw, const float *sw, const float *sx, float *t, size_t ldt)
 {
-    for (size_t i = 0; i < m; i++) {
-        struct sums s = {acc + i * ldacc, sums, zw, v16_i_set1(zx[i]), v16_i_set1(zw ? rest[i] : 0)};
-        const float *row_scale = sx ? sx + i : NULL;
-        size_t j = 0;
-        for (; j + 16 <= n; j += 16) group_step(&s, sw, row_scale, j, 16, t + i * ldt);
-        if (j < n) group_step(&s, sw, row_scale, j, n - j, t + i * ldt);
-    }
+    struct group g = {m, ldacc, ldt, acc, sw, sx, t};
+    struct corrections c = {zx, rest, sums, zw};
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) group_columns(&g, &c, j, 16);
+    if (j < n) group_columns(&g, &c, j, n - j);
 }
 
 QLM_INLINE void rank1_step(float row, const float *col, size_t count, float *t)
