@@ -102,7 +102,7 @@ class Report:
     def _tables(self) -> list[Table]:
         rows = [[row.label, *row.cells(self)] for row in FIGURES if row.applies([self])]
         layers = [
-            [name, number(layer.bits), number(layer.sqnr_db), f"{layer.cosine:.6f}"]
+            [name, number(layer.bits), decibels(layer.sqnr_db), f"{layer.cosine:.6f}"]
             for name, layer in self.layers.items()
         ]
         caption = f"{self.candidate} against {self.reference}: {self._setting()}"
@@ -254,6 +254,15 @@ def points(value: float) -> str:
     return f"{100 * value + 0.0:.2f}"
 
 
+def two_digits(value: float) -> str:
+    """Two significant digits, zeros kept: the ends of an interval then look alike."""
+    return f"{value:#.2g}"
+
+
+def decibels(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def least_cosine(report: Report) -> float | None:
     return None if report.cosine is None else report.cosine.min
 
@@ -263,7 +272,7 @@ def worst_layer(report: Report) -> list[str]:
     if not report.layers:
         return ["-", ""]
     name, layer = min(report.layers.items(), key=lambda item: item[1].sqnr_db)
-    return [number(layer.sqnr_db), name]
+    return [decibels(layer.sqnr_db), name]
 
 
 FIGURES = (
@@ -277,7 +286,7 @@ FIGURES = (
     Figure("flips, %", "flips %", False, lambda report: report.flips, percent),
     Figure("accuracy, %", "accuracy %", False, lambda report: report.accuracy, percent),
     Figure("accuracy drop, points", "drop", False, lambda report: report.accuracy_drop, points),
-    Figure("KL divergence", "KL", False, lambda report: report.kl, lambda value: number(value, 2)),
+    Figure("KL divergence", "KL", False, lambda report: report.kl, two_digits),
     Figure("perplexity ratio", "perplexity", False, lambda report: report.perplexity_ratio, number),
 )
 
@@ -287,7 +296,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def layer_cell(layer: LayerError | None) -> str:
-    return "-" if layer is None else f"{number(layer.bits)}, {number(layer.sqnr_db)}, {layer.cosine:.6f}"
+    return "-" if layer is None else f"{number(layer.bits)}, {decibels(layer.sqnr_db)}, {layer.cosine:.6f}"
 
 
 def folded(table: Table) -> str:

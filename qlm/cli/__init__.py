@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from .._version import __version__
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED
     except Exception as error:
         if arguments.debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, UsageError):
             arguments.parser.error(one_line(error))
         print(f"qlm: error: {one_line(error)}", file=sys.stderr)

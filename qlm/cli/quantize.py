@@ -29,17 +29,19 @@ def run(arguments: argparse.Namespace) -> None:
     import qlm
 
     recipe = resolve_recipe(arguments.recipe, arguments.calibration)
-    refuse_existing(arguments.output, arguments.force)
+    check_output(arguments.output, arguments.force)
     reference = qlm.load(arguments.model)
     model = quantized(reference, recipe, arguments.calibration)
     model.save(arguments.output, overwrite=arguments.force)
     report(reference, model, arguments)
 
 
-def refuse_existing(output: Path, force: bool) -> None:
-    """Before any work: OUT is replaced only where the user says so."""
+def check_output(output: Path, force: bool) -> None:
+    """Before any work: OUT is replaced only where the user says so, and its parent is there."""
     if not force and os.path.lexists(output):
         raise FileExistsError(f"{output} exists: --force replaces it")
+    if not output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{output}: the folder to write it into does not exist")
 
 
 def report(reference: Model, model: Model, arguments: argparse.Namespace) -> None:

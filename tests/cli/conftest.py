@@ -28,6 +28,8 @@ def qlm():
         )
         done.out, done.err = done.stdout.decode(), done.stderr.decode()
         assert done.returncode == status, (words, done.returncode, done.err)
+        if status == 0:
+            assert done.err == "", done.err
         if status == 1 and "--debug" not in words:
             assert done.err.startswith("qlm: error: "), done.err
             assert done.err.count("\n") == 1, done.err
@@ -41,13 +43,20 @@ def qlm():
 
 @pytest.fixture(scope="session")
 def on_terminal():
-    """on_terminal(words..., columns=80): what the command writes on a terminal, escape codes taken out."""
+    """on_terminal(words..., columns=80): what the command writes on a terminal, escape codes taken out.
 
-    def run(*words, columns=80):
+    errors=True: what it writes on stderr is in it.  Other keywords change its environment.
+    """
+
+    def run(*words, columns=80, errors=False, **changes):
         controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen(
-            command(*words), stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env=environment(TERM="xterm")
+            command(*words),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal if errors else subprocess.PIPE,
+            env=environment(TERM="xterm", **changes),
         )
         os.close(terminal)
         parts = []
@@ -61,7 +70,7 @@ def on_terminal():
             parts.append(part)
         os.close(controller)
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err.decode()
+        assert process.returncode == 0, err
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(parts).decode()).replace("\r\n", "\n")
 
     return run

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from models.checkpoints import sentences
+from processes import ROOT
 
 import qlm as package
 
@@ -182,6 +183,23 @@ def test_compare_recipes_alone(qlm, encoder, texts):
     words = ("compare", encoder, "--recipe", "dynamic-int8", "--data", texts)
     assert json.loads(qlm(*words, "--json").out)["candidate"] == "dynamic-int8"
     assert "dynamic-int8 against encoder" in qlm(*words).out
+
+
+def test_progress_shows_on_a_terminal_alone(on_terminal, classifier, labelled, tmp_path):
+    pytest.importorskip("rich", reason="rich is not installed")
+    words = ("quantize", classifier, tmp_path / "out", "--recipe", "static-int8", "--calibration", labelled)
+    shown = on_terminal(*words, errors=True)
+    assert "quantizing" in shown
+    assert shown.splitlines()[-1].startswith(str(tmp_path / "out"))
+
+
+def test_terminals_do_without_rich(on_terminal, classifier, labelled, tmp_path):
+    (tmp_path / "rich.py").write_text("raise ImportError('absent for this test')")
+    words = ("compare", classifier, "--recipe", "dynamic-int8", "--data", labelled)
+    path = f"{tmp_path}:{ROOT}"
+    plain = on_terminal(*words, errors=True, PYTHONPATH=path)
+    assert "cosine" in plain
+    assert "comparing" not in plain
 
 
 def test_compare_on_a_terminal_keeps_to_its_columns(on_terminal, classifier, labelled):

@@ -95,8 +95,18 @@ def test_a_broken_checkpoint_leaves_no_output(qlm, encoder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
-def test_debug_shows_the_traceback(qlm, tmp_path):
+def test_debug_shows_the_traceback(qlm, encoder, tmp_path):
     assert "Traceback" in qlm("embed", tmp_path / "absent", "text", "--debug", status=1).err
+    done = subprocess.run(
+        command("embed", encoder, "text", "--recipe", "int7", "--debug"), capture_output=True, env=environment()
+    )
+    assert done.returncode == 2
+    assert b"Traceback" in done.stderr
+
+
+def test_an_output_without_a_parent_is_refused_before_the_work(qlm, tmp_path):
+    out = tmp_path / "absent" / "out"
+    assert str(out) in qlm("quantize", tmp_path / "no-model", out, "--recipe", "dynamic-int8", status=1).err
 
 
 def test_force_does_not_take_a_folder_of_something_else(qlm, encoder, tmp_path):
