@@ -314,7 +314,8 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
 {
     struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
     filler.shift = left_shift(&filler);
-    qlm_code_bounds(&input->type, input->symmetric, &filler.lo, &filler.hi);
+    /* An interval grid has no symmetric form: it uses every code. */
+    qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);
     for (size_t row = 0; row < left->rows; row++) {
         enum qlm_status status = fill_row(&filler, row, first + row);
         if (status == QLM_NONFINITE) *bad = first_nonfinite(input, first + row);
