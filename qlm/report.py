@@ -182,18 +182,22 @@ class Comparison(Mapping[str, Report]):
 
     def _narrow_tables(self) -> list[Table]:
         """The same cut in parts that 80 columns hold, each interval below its value; of the weights only the worst."""
-        reports = list(self.values())
-        tables = []
-        for caption, chosen in ((self._caption(), True), ("answers", False)):
-            figures = [figure for figure in FIGURES if figure.is_cost is chosen and figure.applies(reports)]
-            rows = [[name, *(figure.below(report) for figure in figures)] for name, report in self.items()]
-            if figures:
-                tables.append(Table(caption, ["", *(figure.short for figure in figures)], rows))
-        worst = [[name, *worst_layer(report)] for name, report in self.items()]
-        tables.append(
-            Table("worst weight", ["", "layer", "SQNR dB"], [[name, layer, db] for name, db, layer in worst], left=2)
-        )
-        return tables
+        first = self._first()
+        costs = self._part(f"compared with {first.reference}: {first._setting()}", is_cost=True)
+        answers = self._part("answers", is_cost=False)
+        rows = [[name, *worst_layer(report)] for name, report in self.items()]
+        worst = Table("worst weight", ["", "layer", "SQNR dB"], rows, left=2)
+        return [table for table in (costs, answers, worst) if len(table.headers) > 1]
+
+    def _part(self, caption: str, *, is_cost: bool) -> Table:
+        """Either half of the figures; the reference's own costs come first."""
+        figures = [f for f in FIGURES if f.is_cost is is_cost and f.applies(list(self.values()))]
+        rows = [[name, *(figure.below(report) for figure in figures)] for name, report in self.items()]
+        if is_cost:
+            first = self._first()
+            own = {"size": size(first.reference_nbytes), "ms per text": number(first.reference_milliseconds, 3)}
+            rows.insert(0, [first.reference, *(own.get(figure.label, "") for figure in figures)])
+        return Table(caption, ["", *(figure.short for figure in figures)], rows)
 
     def _layer_table(self) -> Table:
         names = list(dict.fromkeys(name for report in self.values() for name in report.layers))
@@ -268,11 +272,11 @@ def least_cosine(report: Report) -> float | None:
 
 
 def worst_layer(report: Report) -> list[str]:
-    """The least SQNR of a weight, and whose it is."""
+    """The linear whose weight has the least SQNR, and that."""
     if not report.layers:
-        return ["-", ""]
+        return ["-", "-"]
     name, layer = min(report.layers.items(), key=lambda item: item[1].sqnr_db)
-    return [decibels(layer.sqnr_db), name]
+    return [name, decibels(layer.sqnr_db)]
 
 
 FIGURES = (
