@@ -159,13 +159,18 @@ class Model:
         hidden = np.empty((len(tokens.ids), self.hidden_size), np.float32)
         logits, at = [], 0
         for run in tokens.runs(RUN_TOKENS):
-            part = self.encode(run, self.weights.linears)
+            part = self._hidden(run)
             hidden[at : at + len(part)] = part
             at += len(part)
             logits.append(self.head(part, run.starts, self.weights.linears))
         states = np.zeros((*padded.ids.shape, self.hidden_size), np.float32)
         states[padded.mask] = hidden
         return Output(states, self._joined(logits))
+
+    def _hidden(self, tokens: Ragged) -> Floats:
+        if not len(tokens.ids):
+            return np.empty((0, self.hidden_size), np.float32)
+        return self.encode(tokens, self.weights.linears)
 
     def check_tokens(self, padded: Padded) -> None:
         """ValueError: tokens that this model has no embedding for, or more than it has positions for."""
@@ -188,8 +193,7 @@ class Model:
         unit = pooling.normalize if normalize is None else bool(normalize)
 
         def pooled(tokens: Ragged) -> Floats:
-            hidden = self.encode(tokens, self.weights.linears)
-            return _core.pool(hidden, tokens.starts, pooling.mode, unit)  # type: ignore[arg-type]
+            return _core.pool(self._hidden(tokens), tokens.starts, pooling.mode, unit)  # type: ignore[arg-type]
 
         return self._each_text(texts, batch_size, self.hidden_size, pooled)
 
@@ -199,7 +203,7 @@ class Model:
             raise ValueError(f"this {self.family} model has no classifier")
 
         def logits(tokens: Ragged) -> Floats:
-            found = self.head(self.encode(tokens, self.weights.linears), tokens.starts, self.weights.linears)
+            found = self.head(self._hidden(tokens), tokens.starts, self.weights.linears)
             assert found is not None
             return found
 
