@@ -113,6 +113,8 @@ def _row_params(q: QTensor) -> _RowParams:
     length = q.shape[-1]
     scale, zero, offset = qparams.flat_floats(q.scale), qparams.flat_zeros(q.zero_point), qparams.flat_floats(q.offset)
     assert scale is not None
+    if not length and q.group_size is not None:
+        return _RowParams(np.ones(1, np.float32), None, None, 0)  # no group, and no code that would need one
     if q.axis is None and q.group_size is None:
         return _RowParams(scale, zero, offset, 0)
     group = 0
@@ -363,7 +365,7 @@ def _integer_product(a: Array, b: Array, plan: _Plan) -> Array:
     for name, array in (("a", a), ("b", b)):
         if array.dtype.name not in _CODES:
             raise TypeError(f"{name} must hold int8, uint8, int16 or uint16 for an exact product, got {array.dtype}")
-    wide = plan.left[-1] > _INT32_BOUND.get((names[0], names[1]), 0)
+    wide = plan.left[-1] > _INT32_BOUND.get((names[0], names[1]), -1)
     out = np.zeros(plan.result, np.int64 if wide else np.int32)
     if not out.size or not plan.left[-1]:
         return out
