@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("QLM_TEST_SEED"),
         help="seed of all random test data; drawn and printed where not given. Also QLM_TEST_SEED",
     )
+    parser.addoption("--sample", type=float, default=1.0, help="share of the cases that slow sweeps run, 0 to 1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

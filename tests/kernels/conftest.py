@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import cases_matrix
@@ -64,19 +64,17 @@ class Bench:
             alike = Constants(0, 0, 0, 0, 0, 0)
         return self._made(kernel, alike, level)
 
-    @cache  # noqa: B019 (one a session)
+    @lru_cache(maxsize=8)  # noqa: B019 (one a session; the cases of all kernels together are large)
     def _made(self, kernel: str, constants: Constants, level: str) -> list[Case]:
         return list(make_cases(kernel, Setting(constants, level, self.evaluate, rng_for(kernel, self.seed))))
-
-    def forget_cases(self) -> None:
-        Bench._made.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(request.config.option.seed)
     yield bench
-    write_record(bench)
+    if bench.cases_run:
+        write_record(bench)
     if any(mode == "qemu" for mode, _ in bench.cases_run):
         bench.runner("qemu").close()
 
