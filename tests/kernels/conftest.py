@@ -83,7 +83,8 @@ def write_record(bench: Bench) -> None:
     """By tier: how it was run and on how many cases; `untested`: the tiers that ran in no way."""
     tiers: dict[str, dict[str, int]] = {isa: {} for isa in all_isas()}
     for (mode, isa), counts in bench.cases_run.items():
-        tiers[isa][mode] = sum(counts.values())
+        if counts:
+            tiers[isa][mode] = sum(counts.values())
     untested = [isa for isa, modes in tiers.items() if not modes]
     RECORD.parent.mkdir(exist_ok=True)
     record = {"seed": bench.seed, "tiers": tiers, "untested": untested, "skipped": bench.skipped}
