@@ -29,9 +29,7 @@ QLM_INLINE v16f range_load_part(const float *x, size_t n)
 { return v16_f_select(v16_m_first(n), v16_f_load_part(x, n), v16_f_set1(x[0])); }
 
 QLM_INLINE struct range range_from(float min, float max)
-{
-    return (struct range){v16_f_set1(min), v16_f_set1(max), v16_f_set1(0.0f)};
-}
+{ return (struct range){v16_f_set1(min), v16_f_set1(max), v16_f_set1(0.0f)}; }
 
 /* Adding +0 makes a zero +0: which of two zeros was seen last must not show. */
 QLM_INLINE void range_finish(const struct range *r, float *min, float *max)
@@ -141,8 +139,7 @@ QLM_INLINE v16f value_of(v16i code, v16f scale, v16f zero, v16f offset)
     (const type *q, size_t n, const float *scale, const float *zero, const float *offset, float *out)                  \
     {                                                                                                                  \
         size_t i = 0;                                                                                                  \
-        for (; i + 16 <= n; i += 16)                                                                                   \
-            dequantize_column_##suffix(q + i, 16, scale + i, zero + i, offset + i, out + i);                           \
+        for (; i + 16 <= n; i += 16) dequantize_column_##suffix(q + i, 16, scale + i, zero + i, offset + i, out + i);  \
         if (i < n) dequantize_column_##suffix(q + i, n - i, scale + i, zero + i, offset + i, out + i);                 \
     }
 
@@ -174,8 +171,8 @@ QLM_INLINE v16f lsq_step(const struct lsq *l, const float *grad, const float *x,
 QLM_KERNEL(float, lsq_f32)
 (const float *grad, const float *x, size_t n, float scale, float zero, float lo, float hi, float *grad_x)
 {
-    struct lsq l = {v16_f_set1(scale), v16_f_set1(zero), v16_f_set1(lo), v16_f_set1(hi),
-                    v16_f_set1(lo - zero), v16_f_set1(hi - zero)};
+    struct lsq l = {v16_f_set1(scale), v16_f_set1(zero),      v16_f_set1(lo),
+                    v16_f_set1(hi),    v16_f_set1(lo - zero), v16_f_set1(hi - zero)};
     v16f sum = v16_f_set1(0.0f);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) sum = v16_f_add(sum, lsq_step(&l, grad + i, x + i, 16, grad_x + i));

@@ -1,8 +1,8 @@
 /* epilogue.inc.h: from sums of products to outputs, tile by tile.
  *
- * Tiles are narrow, so loops go down 16 columns at a time: what belongs to a column, and the constants of an activation,
- * are loaded once for all rows.  group_s32, rank1_f32 and affine_f32 hand t to each other and to epilogue_f32, which
- * makes every NaN canonical.
+ * Tiles are narrow, so loops go down 16 columns at a time: what belongs to a column, and the constants of an
+ * activation, are loaded once for all rows.  group_s32, rank1_f32 and affine_f32 hand t to each other and to
+ * epilogue_f32, which makes every NaN canonical.
  */
 
 /* The corrections of integer sums: of a whole tile, and what of them belongs to 16 columns. */
@@ -61,12 +61,24 @@ QLM_INLINE void finish_step(const struct finish *f, const struct finish_columns 
 /* The activations of models have loops of their own, so that constants stay in registers; the others share one. */
 #define QLM_EACH_ACTIVATION(activation, run, ...)                                                                      \
     switch (activation) {                                                                                              \
-    case QLM_IDENTITY: run(QLM_IDENTITY, __VA_ARGS__); break;                                                          \
-    case QLM_RELU: run(QLM_RELU, __VA_ARGS__); break;                                                                  \
-    case QLM_GELU: run(QLM_GELU, __VA_ARGS__); break;                                                                  \
-    case QLM_GELU_TANH: run(QLM_GELU_TANH, __VA_ARGS__); break;                                                        \
-    case QLM_SILU: run(QLM_SILU, __VA_ARGS__); break;                                                                  \
-    default: run(activation, __VA_ARGS__); break;                                                                      \
+    case QLM_IDENTITY:                                                                                                 \
+        run(QLM_IDENTITY, __VA_ARGS__);                                                                                \
+        break;                                                                                                         \
+    case QLM_RELU:                                                                                                     \
+        run(QLM_RELU, __VA_ARGS__);                                                                                    \
+        break;                                                                                                         \
+    case QLM_GELU:                                                                                                     \
+        run(QLM_GELU, __VA_ARGS__);                                                                                    \
+        break;                                                                                                         \
+    case QLM_GELU_TANH:                                                                                                \
+        run(QLM_GELU_TANH, __VA_ARGS__);                                                                               \
+        break;                                                                                                         \
+    case QLM_SILU:                                                                                                     \
+        run(QLM_SILU, __VA_ARGS__);                                                                                    \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        run(activation, __VA_ARGS__);                                                                                  \
+        break;                                                                                                         \
     }
 
 QLM_INLINE void finish_columns_s32(int activation, const struct finish *f, const struct corrections *c,
@@ -157,10 +169,10 @@ QLM_INLINE void rank1_step(float row, const float *col, size_t count, float *t)
 
 QLM_KERNEL(void, rank1_f32)(size_t m, size_t n, const float *row, const float *col, float *t, size_t ldt)
 {
-    for (size_t i = 0; i < m; i++, t += ldt) {
+    for (size_t i = 0; i < m; i++) {
         size_t j = 0;
-        for (; j + 16 <= n; j += 16) rank1_step(row[i], col + j, 16, t + j);
-        if (j < n) rank1_step(row[i], col + j, n - j, t + j);
+        for (; j + 16 <= n; j += 16) rank1_step(row[i], col + j, 16, t + i * ldt + j);
+        if (j < n) rank1_step(row[i], col + j, n - j, t + i * ldt + j);
     }
 }
 
@@ -179,10 +191,10 @@ QLM_INLINE void affine_step(const struct affine *a, const float *c, size_t count
 QLM_KERNEL(void, affine_f32)
 (size_t m, size_t n, const float *zx, const float *sx, const float *offset, const float *c, float *t, size_t ldt)
 {
-    for (size_t i = 0; i < m; i++, t += ldt) {
+    for (size_t i = 0; i < m; i++) {
         struct affine a = {zx != NULL, v16_f_set1(zx ? zx[i] : offset[i]), v16_f_set1(sx[i])};
         size_t j = 0;
-        for (; j + 16 <= n; j += 16) affine_step(&a, c + j, 16, t + j);
-        if (j < n) affine_step(&a, c + j, n - j, t + j);
+        for (; j + 16 <= n; j += 16) affine_step(&a, c + j, 16, t + i * ldt + j);
+        if (j < n) affine_step(&a, c + j, n - j, t + i * ldt + j);
     }
 }

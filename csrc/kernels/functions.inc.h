@@ -4,8 +4,8 @@
  * another for log(erfc), tanh one for small arguments.  docs/fit_functions.py fits them.  Fused multiply-adds are part
  * of the definition.  Largest errors over all of float32, in units in the last place: exp 1.03, tanh 1.50, erf 1.83.
  *
- * n: a fused multiply-add to a large constant leaves it in the low bits of the sum (ties to even, as the mode is); shifted to
- * the exponent they are 2^n, or the step that turns y into y 2^n by one integer addition.
+ * n: a fused multiply-add to a large constant leaves it in the low bits of the sum (ties to even, as the mode is);
+ * shifted to the exponent they are 2^n, or the step that turns y into y 2^n by one integer addition.
  */
 #define QLM_EXP_0 0x1.fffffep-2f
 #define QLM_EXP_1 0x1.5554b4p-3f
@@ -47,10 +47,7 @@
 #define QLM_GELU_TANH_CUBE 0.044715f
 
 /* A NaN result has one bit pattern, on every CPU. */
-QLM_INLINE v16f canonical(v16f x)
-{
-    return v16_f_select(v16_f_is_nan(x), v16_i_as_f(v16_i_set1(0x7fc00000)), x);
-}
+QLM_INLINE v16f canonical(v16f x) { return v16_f_select(v16_f_is_nan(x), v16_i_as_f(v16_i_set1(0x7fc00000)), x); }
 
 /* The sum of the lanes, canonical. */
 QLM_INLINE float reduced_sum(v16f lanes)
@@ -70,15 +67,9 @@ QLM_INLINE v16f exp_minus_1(v16f r)
 }
 
 /* The low bits of the result are n = rint(x log2(e)), plus the bias of the exponent where `round` has it. */
-QLM_INLINE v16f exp_count(v16f x, v16f round)
-{
-    return v16_f_fma(x, v16_f_set1(QLM_LOG2_E), round);
-}
+QLM_INLINE v16f exp_count(v16f x, v16f round) { return v16_f_fma(x, v16_f_set1(QLM_LOG2_E), round); }
 
-QLM_INLINE v16f exp_power(v16f count)
-{
-    return v16_i_as_f(v16_i_shl(v16_f_as_i(count), 23));
-}
+QLM_INLINE v16f exp_power(v16f count) { return v16_i_as_f(v16_i_shl(v16_f_as_i(count), 23)); }
 
 /* exp(r) with x = n log(2) + r, for any n: it is large enough here for the second half of log(2) to count. */
 QLM_INLINE v16f exp_of_remainder(v16f x, v16f minus_n)
@@ -166,10 +157,7 @@ QLM_INLINE v16f function_erf(v16f x)
     return v16_f_copysign(v16_f_fnma(power, q, v16_f_sub(v16_f_set1(1.0f), power)), x);
 }
 
-QLM_INLINE v16f function_relu(v16f x)
-{
-    return v16_f_select(v16_f_le(x, v16_f_set1(0.0f)), v16_f_set1(0.0f), x);
-}
+QLM_INLINE v16f function_relu(v16f x) { return v16_f_select(v16_f_le(x, v16_f_set1(0.0f)), v16_f_set1(0.0f), x); }
 
 QLM_INLINE v16f function_gelu(v16f x)
 {
@@ -196,37 +184,59 @@ QLM_INLINE v16f function_silu(v16f x)
 QLM_INLINE v16f apply_function(int function, v16f x)
 {
     switch (function) {
-    case QLM_RELU: return function_relu(x);
-    case QLM_GELU: return function_gelu(x);
-    case QLM_GELU_TANH: return function_gelu_tanh(x);
-    case QLM_SILU: return function_silu(x);
-    case QLM_TANH: return function_tanh(x);
-    case QLM_EXP: return function_exp(x);
-    case QLM_ERF: return function_erf(x);
-    default: return x;
+    case QLM_RELU:
+        return function_relu(x);
+    case QLM_GELU:
+        return function_gelu(x);
+    case QLM_GELU_TANH:
+        return function_gelu_tanh(x);
+    case QLM_SILU:
+        return function_silu(x);
+    case QLM_TANH:
+        return function_tanh(x);
+    case QLM_EXP:
+        return function_exp(x);
+    case QLM_ERF:
+        return function_erf(x);
+    default:
+        return x;
     }
 }
 
 QLM_INLINE void map_span(int function, const float *x, size_t n, float *out)
 {
     size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        v16_f_store(out + i, canonical(apply_function(function, v16_f_load(x + i))));
-    if (i < n)
-        v16_f_store_part(out + i, n - i, canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
+    for (; i + 16 <= n; i += 16) v16_f_store(out + i, canonical(apply_function(function, v16_f_load(x + i))));
+    if (i < n) v16_f_store_part(out + i, n - i, canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
 }
 
 /* One loop for each function, so that its constants stay in registers. */
 QLM_KERNEL(void, map_f32)(int function, const float *x, size_t n, float *out)
 {
     switch (function) {
-    case QLM_RELU: map_span(QLM_RELU, x, n, out); break;
-    case QLM_GELU: map_span(QLM_GELU, x, n, out); break;
-    case QLM_GELU_TANH: map_span(QLM_GELU_TANH, x, n, out); break;
-    case QLM_SILU: map_span(QLM_SILU, x, n, out); break;
-    case QLM_TANH: map_span(QLM_TANH, x, n, out); break;
-    case QLM_EXP: map_span(QLM_EXP, x, n, out); break;
-    case QLM_ERF: map_span(QLM_ERF, x, n, out); break;
-    default: map_span(QLM_IDENTITY, x, n, out); break;
+    case QLM_RELU:
+        map_span(QLM_RELU, x, n, out);
+        break;
+    case QLM_GELU:
+        map_span(QLM_GELU, x, n, out);
+        break;
+    case QLM_GELU_TANH:
+        map_span(QLM_GELU_TANH, x, n, out);
+        break;
+    case QLM_SILU:
+        map_span(QLM_SILU, x, n, out);
+        break;
+    case QLM_TANH:
+        map_span(QLM_TANH, x, n, out);
+        break;
+    case QLM_EXP:
+        map_span(QLM_EXP, x, n, out);
+        break;
+    case QLM_ERF:
+        map_span(QLM_ERF, x, n, out);
+        break;
+    default:
+        map_span(QLM_IDENTITY, x, n, out);
+        break;
     }
 }

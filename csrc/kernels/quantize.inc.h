@@ -2,11 +2,11 @@
  *
  * Division is slow, so quantize_span multiplies by the reciprocal and divides only where that could give another code.
  * In exact arithmetic let v = x / s, L = max(|lo - zero|, |hi - zero|), u = 2^-24.  The product m = fl(x fl(1 / s)) and
- * the quotient d = fl(v) differ from v by at most (2 u + u^2) |v| and u |v| (fl(1 / s) is normal, or reciprocals are not
- * used).  The code is a step function of d, with steps at half-integers t, |t| <= L + 1/2.  If m and d give different
- * codes, such a t lies between them, so |m - t| <= |m - d| <= (3 u + u^2) (1 + 3 u) (L + 1/2) < 4 u (L + 1) =: e, and
- * |m - rint(m)| >= 1/2 - e (the difference is exact).  That is the test; written as "not <", it is true as well
- * where x is NaN or infinite, or where m overflows.  An m that is tiny or underflows is near no half-integer.
+ * the quotient d = fl(v) differ from v by at most (2 u + u^2) |v| and u |v| (fl(1 / s) is normal, or reciprocals are
+ * not used).  The code is a step function of d, with steps at half-integers t, |t| <= L + 1/2.  If m and d give
+ * different codes, such a t lies between them, so |m - t| <= |m - d| <= (3 u + u^2) (1 + 3 u) (L + 1/2) < 4 u (L + 1)
+ * =: e, and |m - rint(m)| >= 1/2 - e (the difference is exact).  That is the test; written as "not <", it is true as
+ * well where x is NaN or infinite, or where m overflows.  An m that is tiny or underflows is near no half-integer.
  */
 struct rounding {
     v16f scale, inverse, zero, lo, hi;
@@ -39,9 +39,7 @@ QLM_INLINE struct rounding rounding_for(float scale, float zero, float lo, float
 }
 
 QLM_INLINE v16i clamp_codes(v16f rounded, v16f zero, v16f lo, v16f hi)
-{
-    return v16_i_from_f(v16_f_min(v16_f_max(v16_f_add(rounded, zero), lo), hi));
-}
+{ return v16_i_from_f(v16_f_min(v16_f_max(v16_f_add(rounded, zero), lo), hi)); }
 
 /* Makes lanes of *taint NaN where x is not finite. */
 QLM_INLINE void taint_by(v16f *taint, v16f x) { *taint = v16_f_add(*taint, v16_f_mul(x, v16_f_set1(0.0f))); }
@@ -107,9 +105,10 @@ QLM_INLINE int quantize_columns(struct column_codes c, size_t n, int bytes, void
 
 /* The interval grid: clamp(floor((x - min) / scale), 0, levels - 1) in float64.  The same in float32 by the reciprocal,
  * t = fl(fl(x - min) fl(1 / scale)), is off by at most (3 u + 4 u^2) t.  The steps of the result lie at 1, 2, ...,
- * levels - 1, so t is first clamped to [1/2, levels - 1/2], which moves it over no step; then it may be on the wrong side
- * of a step only if it is within 4 u levels of an integer.  x - min may overflow where (levels + 1) scale is finite:
- * then both forms are above all steps.  Elsewhere, and where fl(1 / scale) is not normal, all goes by float64. */
+ * levels - 1, so t is first clamped to [1/2, levels - 1/2], which moves it over no step; then it may be on the wrong
+ * side of a step only if it is within 4 u levels of an integer.  x - min may overflow where (levels + 1) scale is
+ * finite: then both forms are above all steps.  Elsewhere, and where fl(1 / scale) is not normal, all goes by float64.
+ */
 struct grid {
     float first, width;
     int levels, lo;

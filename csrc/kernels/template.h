@@ -30,10 +30,7 @@
 
 /* The loads and stores of at most 16 elements, from those that each vec_<isa>.h defines. */
 #define QLM_LOAD_N(name, type, lanes)                                                                                  \
-    QLM_INLINE lanes name##_n(const type *p, size_t n)                                                                 \
-    {                                                                                                                  \
-        return n < 16 ? name##_part(p, n) : name(p);                                                                   \
-    }
+    QLM_INLINE lanes name##_n(const type *p, size_t n) { return n < 16 ? name##_part(p, n) : name(p); }
 #define QLM_STORE_N(name, type, lanes)                                                                                 \
     QLM_INLINE void name##_n(type *p, size_t n, lanes v)                                                               \
     {                                                                                                                  \

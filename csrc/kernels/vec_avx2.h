@@ -10,9 +10,15 @@
 #endif
 #include "template.h"
 
-typedef struct { __m256 lo, hi; } v16f;
-typedef struct { __m256i lo, hi; } v16i;
-typedef struct { __m256 lo, hi; } v16m; /* all bits of a lane, or none */
+typedef struct {
+    __m256 lo, hi;
+} v16f;
+typedef struct {
+    __m256i lo, hi;
+} v16i;
+typedef struct {
+    __m256 lo, hi;
+} v16m; /* all bits of a lane, or none */
 
 #define QLM_AVX2_BOTH(type, lo_value, hi_value) ((type){(lo_value), (hi_value)})
 
@@ -30,34 +36,19 @@ QLM_INLINE v16m v16_m_first(size_t n)
 }
 
 QLM_INLINE v16m v16_m_and(v16m a, v16m b)
-{
-    return QLM_AVX2_BOTH(v16m, _mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi));
-}
+{ return QLM_AVX2_BOTH(v16m, _mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi)); }
 
 QLM_INLINE v16m v16_m_or(v16m a, v16m b)
-{
-    return QLM_AVX2_BOTH(v16m, _mm256_or_ps(a.lo, b.lo), _mm256_or_ps(a.hi, b.hi));
-}
+{ return QLM_AVX2_BOTH(v16m, _mm256_or_ps(a.lo, b.lo), _mm256_or_ps(a.hi, b.hi)); }
 
-QLM_INLINE int v16_m_any(v16m a)
-{
-    return _mm256_movemask_ps(_mm256_or_ps(a.lo, a.hi)) != 0;
-}
+QLM_INLINE int v16_m_any(v16m a) { return _mm256_movemask_ps(_mm256_or_ps(a.lo, a.hi)) != 0; }
 
-QLM_INLINE v16f v16_f_set1(float value)
-{
-    return QLM_AVX2_BOTH(v16f, _mm256_set1_ps(value), _mm256_set1_ps(value));
-}
+QLM_INLINE v16f v16_f_set1(float value) { return QLM_AVX2_BOTH(v16f, _mm256_set1_ps(value), _mm256_set1_ps(value)); }
 
 QLM_INLINE v16i v16_i_set1(int32_t value)
-{
-    return QLM_AVX2_BOTH(v16i, _mm256_set1_epi32(value), _mm256_set1_epi32(value));
-}
+{ return QLM_AVX2_BOTH(v16i, _mm256_set1_epi32(value), _mm256_set1_epi32(value)); }
 
-QLM_INLINE v16f v16_f_load(const float *p)
-{
-    return QLM_AVX2_BOTH(v16f, _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
-}
+QLM_INLINE v16f v16_f_load(const float *p) { return QLM_AVX2_BOTH(v16f, _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
 
 /* With n <= 8 the upper mask is empty, and the address of the lower half stands in for one past the array. */
 QLM_INLINE v16f v16_f_load_part(const float *p, size_t n)
@@ -68,9 +59,7 @@ QLM_INLINE v16f v16_f_load_part(const float *p, size_t n)
 }
 
 QLM_INLINE v16i v16_i_load(const int32_t *p)
-{
-    return QLM_AVX2_BOTH(v16i, _mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8)));
-}
+{ return QLM_AVX2_BOTH(v16i, _mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))); }
 
 QLM_INLINE v16i v16_i_load_part(const int32_t *p, size_t n)
 {
@@ -133,7 +122,7 @@ QLM_INLINE void v16_avx2_copy(void *to, const void *from, size_t n)
     QLM_INLINE v16i name##_part(const type *p, size_t n)                                                               \
     {                                                                                                                  \
         __m256i whole = _mm256_setzero_si256();                                                                        \
-        v16_avx2_copy(&whole, p, n *bytes);                                                                            \
+        v16_avx2_copy(&whole, p, n * bytes);                                                                           \
         return name((const type *)&whole);                                                                             \
     }
 #define QLM_AVX2_LOAD8(p) _mm_loadl_epi64((const __m128i *)(p))
@@ -164,10 +153,7 @@ QLM_INLINE __m256i v16_avx2_low16(v16i a)
     return _mm256_permute4x64_epi64(pairs, _MM_SHUFFLE(3, 1, 2, 0));
 }
 
-QLM_INLINE void v16_store_low8(uint8_t *p, v16i a)
-{
-    _mm_storeu_si128((__m128i *)p, v16_avx2_low8(a));
-}
+QLM_INLINE void v16_store_low8(uint8_t *p, v16i a) { _mm_storeu_si128((__m128i *)p, v16_avx2_low8(a)); }
 
 QLM_INLINE void v16_store_low8_part(uint8_t *p, size_t n, v16i a)
 {
@@ -175,10 +161,7 @@ QLM_INLINE void v16_store_low8_part(uint8_t *p, size_t n, v16i a)
     v16_avx2_copy(p, &whole, n);
 }
 
-QLM_INLINE void v16_store_low16(uint16_t *p, v16i a)
-{
-    _mm256_storeu_si256((__m256i *)p, v16_avx2_low16(a));
-}
+QLM_INLINE void v16_store_low16(uint16_t *p, v16i a) { _mm256_storeu_si256((__m256i *)p, v16_avx2_low16(a)); }
 
 QLM_INLINE void v16_store_low16_part(uint16_t *p, size_t n, v16i a)
 {
@@ -189,15 +172,9 @@ QLM_INLINE void v16_store_low16_part(uint16_t *p, size_t n, v16i a)
 QLM_LOADS_AND_STORES_N
 
 #define QLM_AVX2_UNARY(name, lanes, result, op)                                                                        \
-    QLM_INLINE result name(lanes a)                                                                                    \
-    {                                                                                                                  \
-        return QLM_AVX2_BOTH(result, op(a.lo), op(a.hi));                                                              \
-    }
+    QLM_INLINE result name(lanes a) { return QLM_AVX2_BOTH(result, op(a.lo), op(a.hi)); }
 #define QLM_AVX2_BINARY(name, lanes, result, op)                                                                       \
-    QLM_INLINE result name(lanes a, lanes b)                                                                           \
-    {                                                                                                                  \
-        return QLM_AVX2_BOTH(result, op(a.lo, b.lo), op(a.hi, b.hi));                                                  \
-    }
+    QLM_INLINE result name(lanes a, lanes b) { return QLM_AVX2_BOTH(result, op(a.lo, b.lo), op(a.hi, b.hi)); }
 #define QLM_AVX2_RINT(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define QLM_AVX2_FLOOR(a) _mm256_round_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)
 #define QLM_AVX2_LT(a, b) _mm256_cmp_ps(a, b, _CMP_LT_OQ)
@@ -232,19 +209,13 @@ QLM_AVX2_UNARY(v16_f_as_i, v16f, v16i, _mm256_castps_si256)
 QLM_AVX2_UNARY(v16_i_as_f, v16i, v16f, _mm256_castsi256_ps)
 
 QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
-{
-    return QLM_AVX2_BOTH(v16f, _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi));
-}
+{ return QLM_AVX2_BOTH(v16f, _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)); }
 
 QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
-{
-    return QLM_AVX2_BOTH(v16f, _mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi));
-}
+{ return QLM_AVX2_BOTH(v16f, _mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)); }
 
 QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
-{
-    return QLM_AVX2_BOTH(v16f, _mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi));
-}
+{ return QLM_AVX2_BOTH(v16f, _mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi)); }
 
 QLM_INLINE v16f v16_f_abs(v16f a)
 {

@@ -14,85 +14,37 @@ typedef __m512 v16f;
 typedef __m512i v16i;
 typedef __mmask16 v16m;
 
-QLM_INLINE v16m v16_m_first(size_t n)
-{
-    return (v16m)((1u << n) - 1u);
-}
+QLM_INLINE v16m v16_m_first(size_t n) { return (v16m)((1u << n) - 1u); }
 
-QLM_INLINE v16m v16_m_and(v16m a, v16m b)
-{
-    return (v16m)(a & b);
-}
+QLM_INLINE v16m v16_m_and(v16m a, v16m b) { return (v16m)(a & b); }
 
-QLM_INLINE v16m v16_m_or(v16m a, v16m b)
-{
-    return (v16m)(a | b);
-}
+QLM_INLINE v16m v16_m_or(v16m a, v16m b) { return (v16m)(a | b); }
 
-QLM_INLINE int v16_m_any(v16m a)
-{
-    return a != 0;
-}
+QLM_INLINE int v16_m_any(v16m a) { return a != 0; }
 
-QLM_INLINE v16f v16_f_set1(float value)
-{
-    return _mm512_set1_ps(value);
-}
+QLM_INLINE v16f v16_f_set1(float value) { return _mm512_set1_ps(value); }
 
-QLM_INLINE v16i v16_i_set1(int32_t value)
-{
-    return _mm512_set1_epi32(value);
-}
+QLM_INLINE v16i v16_i_set1(int32_t value) { return _mm512_set1_epi32(value); }
 
-QLM_INLINE v16f v16_f_load(const float *p)
-{
-    return _mm512_loadu_ps(p);
-}
+QLM_INLINE v16f v16_f_load(const float *p) { return _mm512_loadu_ps(p); }
 
-QLM_INLINE v16f v16_f_load_part(const float *p, size_t n)
-{
-    return _mm512_maskz_loadu_ps(v16_m_first(n), p);
-}
+QLM_INLINE v16f v16_f_load_part(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v16_m_first(n), p); }
 
-QLM_INLINE v16i v16_i_load(const int32_t *p)
-{
-    return _mm512_loadu_si512(p);
-}
+QLM_INLINE v16i v16_i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 
-QLM_INLINE v16i v16_i_load_part(const int32_t *p, size_t n)
-{
-    return _mm512_maskz_loadu_epi32(v16_m_first(n), p);
-}
+QLM_INLINE v16i v16_i_load_part(const int32_t *p, size_t n) { return _mm512_maskz_loadu_epi32(v16_m_first(n), p); }
 
-QLM_INLINE void v16_f_store(float *p, v16f a)
-{
-    _mm512_storeu_ps(p, a);
-}
+QLM_INLINE void v16_f_store(float *p, v16f a) { _mm512_storeu_ps(p, a); }
 
-QLM_INLINE void v16_f_store_part(float *p, size_t n, v16f a)
-{
-    _mm512_mask_storeu_ps(p, v16_m_first(n), a);
-}
+QLM_INLINE void v16_f_store_part(float *p, size_t n, v16f a) { _mm512_mask_storeu_ps(p, v16_m_first(n), a); }
 
-QLM_INLINE void v16_i_store(int32_t *p, v16i a)
-{
-    _mm512_storeu_si512(p, a);
-}
+QLM_INLINE void v16_i_store(int32_t *p, v16i a) { _mm512_storeu_si512(p, a); }
 
-QLM_INLINE void v16_i_store_part(int32_t *p, size_t n, v16i a)
-{
-    _mm512_mask_storeu_epi32(p, v16_m_first(n), a);
-}
+QLM_INLINE void v16_i_store_part(int32_t *p, size_t n, v16i a) { _mm512_mask_storeu_epi32(p, v16_m_first(n), a); }
 
 #define QLM_AVX512_LOAD_CODES(name, type, load, masked_load, widen)                                                    \
-    QLM_INLINE v16i name(const type *p)                                                                                \
-    {                                                                                                                  \
-        return widen(load);                                                                                            \
-    }                                                                                                                  \
-    QLM_INLINE v16i name##_part(const type *p, size_t n)                                                               \
-    {                                                                                                                  \
-        return widen(masked_load(v16_m_first(n), p));                                                                  \
-    }
+    QLM_INLINE v16i name(const type *p) { return widen(load); }                                                        \
+    QLM_INLINE v16i name##_part(const type *p, size_t n) { return widen(masked_load(v16_m_first(n), p)); }
 #define QLM_AVX512_LOAD8 _mm_loadu_si128((const __m128i *)p)
 #define QLM_AVX512_LOAD16 _mm256_loadu_si256((const __m256i *)p)
 
@@ -101,92 +53,43 @@ QLM_AVX512_LOAD_CODES(v16_load_u8, uint8_t, QLM_AVX512_LOAD8, _mm_maskz_loadu_ep
 QLM_AVX512_LOAD_CODES(v16_load_s16, int16_t, QLM_AVX512_LOAD16, _mm256_maskz_loadu_epi16, _mm512_cvtepi16_epi32)
 QLM_AVX512_LOAD_CODES(v16_load_u16, uint16_t, QLM_AVX512_LOAD16, _mm256_maskz_loadu_epi16, _mm512_cvtepu16_epi32)
 
-QLM_INLINE void v16_store_low8(uint8_t *p, v16i a)
-{
-    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a));
-}
+QLM_INLINE void v16_store_low8(uint8_t *p, v16i a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
 
 QLM_INLINE void v16_store_low8_part(uint8_t *p, size_t n, v16i a)
-{
-    _mm_mask_storeu_epi8(p, v16_m_first(n), _mm512_cvtepi32_epi8(a));
-}
+{ _mm_mask_storeu_epi8(p, v16_m_first(n), _mm512_cvtepi32_epi8(a)); }
 
-QLM_INLINE void v16_store_low16(uint16_t *p, v16i a)
-{
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a));
-}
+QLM_INLINE void v16_store_low16(uint16_t *p, v16i a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a)); }
 
 QLM_INLINE void v16_store_low16_part(uint16_t *p, size_t n, v16i a)
-{
-    _mm256_mask_storeu_epi16(p, v16_m_first(n), _mm512_cvtepi32_epi16(a));
-}
+{ _mm256_mask_storeu_epi16(p, v16_m_first(n), _mm512_cvtepi32_epi16(a)); }
 
 QLM_LOADS_AND_STORES_N
 
-QLM_INLINE v16f v16_f_add(v16f a, v16f b)
-{
-    return _mm512_add_ps(a, b);
-}
+QLM_INLINE v16f v16_f_add(v16f a, v16f b) { return _mm512_add_ps(a, b); }
 
-QLM_INLINE v16f v16_f_sub(v16f a, v16f b)
-{
-    return _mm512_sub_ps(a, b);
-}
+QLM_INLINE v16f v16_f_sub(v16f a, v16f b) { return _mm512_sub_ps(a, b); }
 
-QLM_INLINE v16f v16_f_mul(v16f a, v16f b)
-{
-    return _mm512_mul_ps(a, b);
-}
+QLM_INLINE v16f v16_f_mul(v16f a, v16f b) { return _mm512_mul_ps(a, b); }
 
-QLM_INLINE v16f v16_f_div(v16f a, v16f b)
-{
-    return _mm512_div_ps(a, b);
-}
+QLM_INLINE v16f v16_f_div(v16f a, v16f b) { return _mm512_div_ps(a, b); }
 
-QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
-{
-    return _mm512_fmadd_ps(a, b, c);
-}
+QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c) { return _mm512_fmadd_ps(a, b, c); }
 
-QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
-{
-    return _mm512_fnmadd_ps(a, b, c);
-}
+QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c) { return _mm512_fnmadd_ps(a, b, c); }
 
-QLM_INLINE v16f v16_f_sqrt(v16f a)
-{
-    return _mm512_sqrt_ps(a);
-}
+QLM_INLINE v16f v16_f_sqrt(v16f a) { return _mm512_sqrt_ps(a); }
 
-QLM_INLINE v16f v16_f_min(v16f a, v16f b)
-{
-    return _mm512_min_ps(a, b);
-}
+QLM_INLINE v16f v16_f_min(v16f a, v16f b) { return _mm512_min_ps(a, b); }
 
-QLM_INLINE v16f v16_f_max(v16f a, v16f b)
-{
-    return _mm512_max_ps(a, b);
-}
+QLM_INLINE v16f v16_f_max(v16f a, v16f b) { return _mm512_max_ps(a, b); }
 
-QLM_INLINE v16i v16_f_as_i(v16f a)
-{
-    return _mm512_castps_si512(a);
-}
+QLM_INLINE v16i v16_f_as_i(v16f a) { return _mm512_castps_si512(a); }
 
-QLM_INLINE v16f v16_i_as_f(v16i a)
-{
-    return _mm512_castsi512_ps(a);
-}
+QLM_INLINE v16f v16_i_as_f(v16i a) { return _mm512_castsi512_ps(a); }
 
-QLM_INLINE v16f v16_f_abs(v16f a)
-{
-    return _mm512_and_ps(a, v16_i_as_f(v16_i_set1(0x7fffffff)));
-}
+QLM_INLINE v16f v16_f_abs(v16f a) { return _mm512_and_ps(a, v16_i_as_f(v16_i_set1(0x7fffffff))); }
 
-QLM_INLINE v16f v16_f_minus_abs(v16f a)
-{
-    return _mm512_or_ps(a, v16_i_as_f(v16_i_set1((int32_t)0x80000000u)));
-}
+QLM_INLINE v16f v16_f_minus_abs(v16f a) { return _mm512_or_ps(a, v16_i_as_f(v16_i_set1((int32_t)0x80000000u))); }
 
 /* 0xE4: the bits of the first operand where the third has ones, else those of the second. */
 QLM_INLINE v16f v16_f_copysign(v16f a, v16f b)
@@ -195,80 +98,35 @@ QLM_INLINE v16f v16_f_copysign(v16f a, v16f b)
     return v16_i_as_f(_mm512_ternarylogic_epi32(v16_f_as_i(b), v16_f_as_i(a), sign, 0xE4));
 }
 
-QLM_INLINE v16f v16_f_rint(v16f a)
-{
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+QLM_INLINE v16f v16_f_rint(v16f a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
-QLM_INLINE v16f v16_f_floor(v16f a)
-{
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-}
+QLM_INLINE v16f v16_f_floor(v16f a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 
-QLM_INLINE v16m v16_f_lt(v16f a, v16f b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
-}
+QLM_INLINE v16m v16_f_lt(v16f a, v16f b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 
-QLM_INLINE v16m v16_f_le(v16f a, v16f b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
-}
+QLM_INLINE v16m v16_f_le(v16f a, v16f b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 
-QLM_INLINE v16m v16_f_gt(v16f a, v16f b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
-}
+QLM_INLINE v16m v16_f_gt(v16f a, v16f b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 
-QLM_INLINE v16m v16_f_ge(v16f a, v16f b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
-}
+QLM_INLINE v16m v16_f_ge(v16f a, v16f b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
-QLM_INLINE v16m v16_f_not_lt(v16f a, v16f b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
-}
+QLM_INLINE v16m v16_f_not_lt(v16f a, v16f b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }
 
-QLM_INLINE v16m v16_f_is_nan(v16f a)
-{
-    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-}
+QLM_INLINE v16m v16_f_is_nan(v16f a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 
-QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
-{
-    return _mm512_mask_blend_ps(m, b, a);
-}
+QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b) { return _mm512_mask_blend_ps(m, b, a); }
 
-QLM_INLINE v16f v16_f_from_i(v16i a)
-{
-    return _mm512_cvtepi32_ps(a);
-}
+QLM_INLINE v16f v16_f_from_i(v16i a) { return _mm512_cvtepi32_ps(a); }
 
-QLM_INLINE v16i v16_i_from_f(v16f a)
-{
-    return _mm512_cvtps_epi32(a);
-}
+QLM_INLINE v16i v16_i_from_f(v16f a) { return _mm512_cvtps_epi32(a); }
 
-QLM_INLINE v16i v16_i_add(v16i a, v16i b)
-{
-    return _mm512_add_epi32(a, b);
-}
+QLM_INLINE v16i v16_i_add(v16i a, v16i b) { return _mm512_add_epi32(a, b); }
 
-QLM_INLINE v16i v16_i_sub(v16i a, v16i b)
-{
-    return _mm512_sub_epi32(a, b);
-}
+QLM_INLINE v16i v16_i_sub(v16i a, v16i b) { return _mm512_sub_epi32(a, b); }
 
-QLM_INLINE v16i v16_i_mul(v16i a, v16i b)
-{
-    return _mm512_mullo_epi32(a, b);
-}
+QLM_INLINE v16i v16_i_mul(v16i a, v16i b) { return _mm512_mullo_epi32(a, b); }
 
-QLM_INLINE v16i v16_i_and(v16i a, v16i b)
-{
-    return _mm512_and_si512(a, b);
-}
+QLM_INLINE v16i v16_i_and(v16i a, v16i b) { return _mm512_and_si512(a, b); }
 
 /* Macros, because the count must be a constant even without optimization. */
 #define v16_i_shl(a, count) _mm512_slli_epi32(a, count)
@@ -287,9 +145,6 @@ QLM_AVX512_REDUCE(v16_f_reduce_add, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_min, _mm256_min_ps, _mm_min_ps, _mm_min_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_max, _mm256_max_ps, _mm_max_ps, _mm_max_ss)
 
-QLM_INLINE int32_t v16_i_reduce_add(v16i a)
-{
-    return _mm512_reduce_add_epi32(a);
-}
+QLM_INLINE int32_t v16_i_reduce_add(v16i a) { return _mm512_reduce_add_epi32(a); }
 
 #endif

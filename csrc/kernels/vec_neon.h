@@ -10,9 +10,15 @@
 #endif
 #include "template.h"
 
-typedef struct { float32x4_t q0, q1, q2, q3; } v16f;
-typedef struct { int32x4_t q0, q1, q2, q3; } v16i;
-typedef struct { uint32x4_t q0, q1, q2, q3; } v16m; /* all bits of a lane, or none */
+typedef struct {
+    float32x4_t q0, q1, q2, q3;
+} v16f;
+typedef struct {
+    int32x4_t q0, q1, q2, q3;
+} v16i;
+typedef struct {
+    uint32x4_t q0, q1, q2, q3;
+} v16m; /* all bits of a lane, or none */
 
 QLM_INLINE v16f v16_f_set1(float value)
 {
@@ -35,14 +41,10 @@ QLM_INLINE v16m v16_m_first(size_t n)
 }
 
 QLM_INLINE v16f v16_f_load(const float *p)
-{
-    return (v16f){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};
-}
+{ return (v16f){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}; }
 
 QLM_INLINE v16i v16_i_load(const int32_t *p)
-{
-    return (v16i){vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)};
-}
+{ return (v16i){vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)}; }
 
 QLM_INLINE void v16_f_store(float *p, v16f a)
 {
@@ -84,15 +86,9 @@ QLM_INLINE v16i v16_load_u8(const uint8_t *p)
     return v16_neon_widen_u16(vmovl_u8(vget_low_u8(q)), vmovl_high_u8(q));
 }
 
-QLM_INLINE v16i v16_load_s16(const int16_t *p)
-{
-    return v16_neon_widen_s16(vld1q_s16(p), vld1q_s16(p + 8));
-}
+QLM_INLINE v16i v16_load_s16(const int16_t *p) { return v16_neon_widen_s16(vld1q_s16(p), vld1q_s16(p + 8)); }
 
-QLM_INLINE v16i v16_load_u16(const uint16_t *p)
-{
-    return v16_neon_widen_u16(vld1q_u16(p), vld1q_u16(p + 8));
-}
+QLM_INLINE v16i v16_load_u16(const uint16_t *p) { return v16_neon_widen_u16(vld1q_u16(p), vld1q_u16(p + 8)); }
 
 /* vmovn keeps the low half of each element: no saturation. */
 QLM_INLINE void v16_neon_low16(uint16x8_t halves[2], v16i a)
@@ -121,8 +117,7 @@ QLM_INLINE void v16_store_low8(uint8_t *p, v16i a)
     QLM_INLINE lanes name##_part(const type *p, size_t n)                                                              \
     {                                                                                                                  \
         type whole[16] = {0};                                                                                          \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            whole[i] = p[i];                                                                                           \
+        for (size_t i = 0; i < n; i++) whole[i] = p[i];                                                                \
         return name(whole);                                                                                            \
     }
 #define QLM_NEON_STORE_PART(name, type, lanes)                                                                         \
@@ -130,8 +125,7 @@ QLM_INLINE void v16_store_low8(uint8_t *p, v16i a)
     {                                                                                                                  \
         type whole[16];                                                                                                \
         name(whole, a);                                                                                                \
-        for (size_t i = 0; i < n; i++)                                                                                 \
-            p[i] = whole[i];                                                                                           \
+        for (size_t i = 0; i < n; i++) p[i] = whole[i];                                                                \
     }
 
 QLM_NEON_LOAD_PART(v16_f_load, float, v16f)
@@ -147,15 +141,10 @@ QLM_NEON_STORE_PART(v16_store_low16, uint16_t, v16i)
 QLM_LOADS_AND_STORES_N
 
 #define QLM_NEON_UNARY(name, lanes, result, op)                                                                        \
-    QLM_INLINE result name(lanes a)                                                                                    \
-    {                                                                                                                  \
-        return (result){op(a.q0), op(a.q1), op(a.q2), op(a.q3)};                                                       \
-    }
+    QLM_INLINE result name(lanes a) { return (result){op(a.q0), op(a.q1), op(a.q2), op(a.q3)}; }
 #define QLM_NEON_BINARY(name, lanes, result, op)                                                                       \
     QLM_INLINE result name(lanes a, lanes b)                                                                           \
-    {                                                                                                                  \
-        return (result){op(a.q0, b.q0), op(a.q1, b.q1), op(a.q2, b.q2), op(a.q3, b.q3)};                               \
-    }
+    { return (result){op(a.q0, b.q0), op(a.q1, b.q1), op(a.q2, b.q2), op(a.q3, b.q3)}; }
 /* fmin and fmax of the hardware treat NaN and zeros in their own way; these are a < b ? a : b and a > b ? a : b. */
 #define QLM_NEON_MIN(a, b) vbslq_f32(vcltq_f32(a, b), a, b)
 #define QLM_NEON_MAX(a, b) vbslq_f32(vcgtq_f32(a, b), a, b)
@@ -211,10 +200,7 @@ QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
                   vbslq_f32(m.q3, a.q3, b.q3)};
 }
 
-QLM_INLINE int v16_m_any(v16m a)
-{
-    return vmaxvq_u32(vorrq_u32(vorrq_u32(a.q0, a.q1), vorrq_u32(a.q2, a.q3))) != 0;
-}
+QLM_INLINE int v16_m_any(v16m a) { return vmaxvq_u32(vorrq_u32(vorrq_u32(a.q0, a.q1), vorrq_u32(a.q2, a.q3))) != 0; }
 
 QLM_INLINE v16i v16_i_shl(v16i a, int count)
 {
@@ -222,10 +208,7 @@ QLM_INLINE v16i v16_i_shl(v16i a, int count)
     return (v16i){vshlq_s32(a.q0, by), vshlq_s32(a.q1, by), vshlq_s32(a.q2, by), vshlq_s32(a.q3, by)};
 }
 
-QLM_INLINE v16i v16_i_sar(v16i a, int count)
-{
-    return v16_i_shl(a, -count);
-}
+QLM_INLINE v16i v16_i_sar(v16i a, int count) { return v16_i_shl(a, -count); }
 
 QLM_INLINE float v16_f_reduce_add(v16f a)
 {
@@ -247,8 +230,6 @@ QLM_NEON_REDUCE(v16_f_reduce_min, QLM_NEON_MIN, <)
 QLM_NEON_REDUCE(v16_f_reduce_max, QLM_NEON_MAX, >)
 
 QLM_INLINE int32_t v16_i_reduce_add(v16i a)
-{
-    return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3)));
-}
+{ return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3))); }
 
 #endif

@@ -9,9 +9,15 @@
 #define QLM_INLINE static __attribute__((noinline, unused))
 #include "template.h"
 
-typedef struct { float lane[16]; } v16f;
-typedef struct { int32_t lane[16]; } v16i;
-typedef struct { unsigned char lane[16]; } v16m;
+typedef struct {
+    float lane[16];
+} v16f;
+typedef struct {
+    int32_t lane[16];
+} v16i;
+typedef struct {
+    unsigned char lane[16];
+} v16m;
 
 #define QLM_EACH(l) for (int l = 0; l < 16; l++)
 
@@ -44,14 +50,10 @@ QLM_INLINE v16i v16_i_set1(int32_t value)
         return r;                                                                                                      \
     }
 #define QLM_SCALAR_STORE(name, type, lanes)                                                                            \
-    QLM_INLINE void name(type *p, lanes a)                                                                             \
-    {                                                                                                                  \
-        QLM_EACH(l) p[l] = (type)a.lane[l];                                                                            \
-    }                                                                                                                  \
+    QLM_INLINE void name(type *p, lanes a) { QLM_EACH(l) p[l] = (type)a.lane[l]; }                                     \
     QLM_INLINE void name##_part(type *p, size_t n, lanes a)                                                            \
     {                                                                                                                  \
-        for (size_t l = 0; l < n; l++)                                                                                 \
-            p[l] = (type)a.lane[l];                                                                                    \
+        for (size_t l = 0; l < n; l++) p[l] = (type)a.lane[l];                                                         \
     }
 
 QLM_SCALAR_LOAD(v16_f_load, float, v16f)
@@ -86,7 +88,7 @@ QLM_LOADS_AND_STORES_N
 
 QLM_SCALAR_BINARY(v16_f_add, v16f, v16f, QLM_A + QLM_B)
 QLM_SCALAR_BINARY(v16_f_sub, v16f, v16f, QLM_A - QLM_B)
-QLM_SCALAR_BINARY(v16_f_mul, v16f, v16f, QLM_A * QLM_B)
+QLM_SCALAR_BINARY(v16_f_mul, v16f, v16f, QLM_A *QLM_B)
 QLM_SCALAR_BINARY(v16_f_div, v16f, v16f, QLM_A / QLM_B)
 QLM_SCALAR_BINARY(v16_f_min, v16f, v16f, QLM_A < QLM_B ? QLM_A : QLM_B)
 QLM_SCALAR_BINARY(v16_f_max, v16f, v16f, QLM_A > QLM_B ? QLM_A : QLM_B)
@@ -148,7 +150,10 @@ QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
 
 QLM_INLINE v16i v16_f_as_i(v16f a)
 {
-    union { float f; int32_t i; } word;
+    union {
+        float f;
+        int32_t i;
+    } word;
     v16i r;
     QLM_EACH(l)
     {
@@ -160,7 +165,10 @@ QLM_INLINE v16i v16_f_as_i(v16f a)
 
 QLM_INLINE v16f v16_i_as_f(v16i a)
 {
-    union { float f; int32_t i; } word;
+    union {
+        float f;
+        int32_t i;
+    } word;
     v16f r;
     QLM_EACH(l)
     {
