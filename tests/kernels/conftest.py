@@ -73,7 +73,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(request.config.option.seed)
     yield bench
-    if bench.cases_run:
+    if bench.cases_run or bench.skipped:
         write_record(bench)
     if any(mode == "qemu" for mode, _ in bench.cases_run):
         bench.runner("qemu").close()
