@@ -39,3 +39,33 @@ $(BUILD)/%.o: $(CSRC)/%.c
 	$(CC) $(CORE_CFLAGS) $(CFLAGS) -c -o $@ $<
 
 -include $(patsubst %.o,%.d,$(call objects,$(CORE_SOURCES) $(TEST_SOURCES)))
+
+# ---- what CI runs ------------------------------------------------------------------------------------------------
+
+SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+PYTHON ?= python3
+SELF := $(MAKE) -s -f $(CSRC)/build.mk
+
+.PHONY: asan clang neon ci lint
+asan:
+	$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(TEST_ARGS)'
+
+clang:
+	$(SELF) test CC=clang BUILD=build/clang
+
+# NEON with dot product, on any machine: statically linked and run by qemu-user.
+neon:
+	$(SELF) test CC=aarch64-linux-gnu-gcc LDFLAGS=-static RUN=qemu-aarch64 BUILD=build/aarch64 TEST_ARGS='$(TEST_ARGS)'
+
+ci: test clang asan neon
+
+# Every C file, the binding too, compiles without a warning.
+PY_INCLUDES = $(shell $(PYTHON) -c 'import numpy, sysconfig; print("-I" + sysconfig.get_paths()["include"], "-I" + numpy.get_include())')
+BINDING := $(wildcard $(CSRC)/python/*.c)
+warnings = $(1) $(CORE_CFLAGS) -O2 -fsyntax-only -DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION $(PY_INCLUDES) $(CORE_SOURCES) $(BINDING)
+
+lint:
+	$(filter-out -MMD -MP,$(call warnings,gcc))
+	@if command -v clang >/dev/null; then set -x; $(filter-out -MMD -MP,$(call warnings,clang)); \
+	elif [ -n "$$REQUIRE_CLANG" ]; then echo "clang is not installed" >&2; exit 1; \
+	else echo "clang is not installed: its warnings were not checked"; fi

@@ -223,12 +223,13 @@ enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const st
     packed->n_padded -= packed->n_padded % packed->kernels->nr;
     size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
     if (__builtin_mul_overflow(stride, packed->groups, &packed->k_padded)) return QLM_NO_MEMORY;
-    enum qlm_status status = allocate(packed, scale && any_zero_point(packed, per_tensor, zero), scale && offset);
+    enum qlm_status status = allocate(packed, scale && k && any_zero_point(packed, per_tensor, zero), scale && offset);
     if (status != QLM_OK) return status;
     if (!scale) {
         pack_floats(packed, weight);
         return QLM_OK;
     }
+    if (!k) return QLM_OK; /* no products: the parameters (of groups, there may be none) meet sums of nothing */
     pack_codes(packed, weight);
     pack_params(packed, per_tensor, scale, zero, offset);
     pack_chain(packed);
