@@ -21,7 +21,7 @@ from .formats.tokenizer import read_tokenizer, require_library
 from .methods.rtn import round_to_nearest
 from .methods.smoothquant import input_scales
 from .models.base import Folder, Model
-from .models.linear import Activations, Linear, Linears, Table
+from .models.linear import Activations, Linear, Linears, Table, divided
 from .models.pooling import read_pooling
 from .models.store import CONFIG_KEY, CheckpointSource, check_version
 from .models.weights import Convert, Weights, read_weights
@@ -181,7 +181,7 @@ def quantize_linear(job: Job) -> Linear:
         raise ValueError(f"recipe: {linear.name} is quantized already; start from the float model")
     weight = linear.weight
     if job.input_scale is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             weight = np.multiply(to_float32(weight), job.input_scale)
     codes = round_to_nearest(weight, recipe.weights, f"{linear.name}.weight")
     return replace(linear, weight=codes, activations=_activations(job), input_scale=job.input_scale)
@@ -216,7 +216,7 @@ def _static_range(job: Job, observer: str) -> tuple[Floats, Floats]:
     assert job.seen is not None
     if job.input_scale is None:
         return job.seen.tensor(observer)
-    low, high = (np.divide(ends, job.input_scale) for ends in job.seen.columns(observer))
+    low, high = (divided(ends, job.input_scale) for ends in job.seen.columns(observer))
     return np.array([low.min()], np.float32), np.array([high.max()], np.float32)
 
 

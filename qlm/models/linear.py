@@ -61,8 +61,16 @@ class Activations:
 
 def divisors(scale: np.float32, input_scale: Floats) -> Floats:
     """What a static input is divided by, column by column: the two scales' product, rounded to float32."""
-    product: Floats = np.multiply(np.float32(scale), input_scale, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        product: Floats = np.multiply(np.float32(scale), input_scale, dtype=np.float32)
     return product
+
+
+def divided(x: Floats, input_scale: Floats) -> Floats:
+    """x / input_scale, each division rounded to float32 once: NumPy's are, on every CPU."""
+    with np.errstate(all="ignore"):
+        quotient: Floats = np.divide(x, input_scale)
+    return quotient
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +219,7 @@ def _run_call(
     names: tuple[str, ...], call: Call, x: Floats, activation: str | None, residual: Floats | None
 ) -> tuple[Floats, ...]:
     if call.input_scale is not None:
-        x = np.divide(x, call.input_scale)
+        x = divided(x, call.input_scale)
     nothing = (None,) * len(call.weights)
     residuals = nothing if residual is None else (residual,)
     try:
