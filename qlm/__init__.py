@@ -1,6 +1,7 @@
 """qlm: quantize, run and judge language models on a CPU.
 
-Arrays need NumPy alone; models are loaded when one of their names is first used.
+Arrays need NumPy alone.  `import qlm` loads the C core; a module of Python is loaded when one of its names is first
+used, so that programs start as fast as with NumPy alone.
 """
 
 from __future__ import annotations
@@ -8,46 +9,30 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import observers
 from ._core import cpu_info, get_num_threads, set_num_threads
 from ._version import __version__
 from .errors import FormatError, UnsupportedError
-from .ops import (
-    choose_qparams,
-    dequantize,
-    estimate_range,
-    fake_quantize,
-    fake_quantize_backward,
-    quantize,
-    quantize_dynamic,
-)
-from .products import PackedWeight, linear, matmul, pack
-from .qtensor import ErrorStats, QTensor
 
 if TYPE_CHECKING:
-    from . import testing
+    from . import observers, testing
     from .comparison import compare
     from .formats.tensors import save_tensors, tensors
     from .models import Model
+    from .ops import (
+        dequantize,
+        estimate_range,
+        fake_quantize,
+        fake_quantize_backward,
+        quantize,
+        quantize_dynamic,
+    )
+    from .products import PackedWeight, linear, matmul, pack
+    from .qparams import choose_qparams
+    from .qtensor import ErrorStats, QTensor
     from .recipe import Recipe
     from .report import Comparison, Report
     from .scheme import Scheme
     from .workflow import load, quantize_model
-
-# Where names live that `import qlm` does not load; None: a module of qlm.
-_LAZY: dict[str, str | None] = {
-    "Comparison": "report",
-    "Model": "models",
-    "Recipe": "recipe",
-    "Report": "report",
-    "Scheme": "scheme",
-    "compare": "comparison",
-    "load": "workflow",
-    "quantize_model": "workflow",
-    "save_tensors": "formats.tensors",
-    "tensors": "formats.tensors",
-    "testing": None,
-}
 
 __all__ = [
     "Comparison",
@@ -83,13 +68,36 @@ __all__ = [
     "testing",
 ]
 
+_HOMES = {
+    "comparison": ("compare",),
+    "formats.tensors": ("save_tensors", "tensors"),
+    "models": ("Model",),
+    "ops": (
+        "dequantize",
+        "estimate_range",
+        "fake_quantize",
+        "fake_quantize_backward",
+        "quantize",
+        "quantize_dynamic",
+    ),
+    "products": ("PackedWeight", "linear", "matmul", "pack"),
+    "qparams": ("choose_qparams",),
+    "qtensor": ("ErrorStats", "QTensor"),
+    "recipe": ("Recipe",),
+    "report": ("Comparison", "Report"),
+    "scheme": ("Scheme",),
+    "workflow": ("load", "quantize_model"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = frozenset({"observers", "testing"})
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _LAZY[name]
-    module = import_module(f".{home or name}", __name__)
-    value = module if home is None else getattr(module, name)
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, dtypes, qparams, views
+from . import _core, dtypes, qparams
 from .arrays import (
     Array,
     Floats,
@@ -261,6 +261,8 @@ class QTensor:
         return [(name, part) for name, part in named if part is not None]
 
     def _repr_html_(self) -> str:
+        from . import views  # for notebooks alone
+
         floats = 4 * self.size
         rows: list[tuple[object, object]] = [
             ("shape", " × ".join(map(str, self.shape)) or "scalar"),
@@ -398,6 +400,8 @@ _PREVIEW = 6
 
 def _preview(q: QTensor) -> str:
     """The first rows and columns, as codes over the numbers they stand for."""
+    from . import views
+
     if not q.ndim or not q.size:
         return ""
     corner = q[:_PREVIEW]
