@@ -221,7 +221,9 @@ def _static_range(job: Job, observer: str) -> tuple[Floats, Floats]:
 
 
 def _check_float(model: Model, plan: Mapping[str, LayerRecipe | None], embeddings: Scheme | None) -> None:
-    quantized = [name for name, part in plan.items() if part and isinstance(model.layers[name].weight, QTensor)]
+    quantized = [
+        name for name, part in plan.items() if part and isinstance(model.weights.linears[name].weight, QTensor)
+    ]
     if embeddings is not None:
         quantized += [name for name, table in model.weights.tables.items() if isinstance(table.weight, QTensor)]
     if quantized:

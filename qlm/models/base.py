@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -111,7 +112,7 @@ class Model:
     @property
     def config(self) -> dict[str, Any]:
         """A copy of config.json's content."""
-        return dict(self._config)
+        return copy.deepcopy(self._config)
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -156,31 +157,20 @@ class Model:
         padded = Padded.of(input_ids, attention_mask, token_type_ids)
         self.check_tokens(padded)
         tokens = padded.ragged()
-        hidden = np.empty((len(tokens.ids), self.hidden_size), np.float32)
-        logits, at = [], 0
-        for run in tokens.runs(RUN_TOKENS):
-            part = self._hidden(run)
-            hidden[at : at + len(part)] = part
-            at += len(part)
-            logits.append(self.head(part, run.starts, self.weights.linears))
-        states = np.zeros((*padded.ids.shape, self.hidden_size), np.float32)
-        states[padded.mask] = hidden
-        return Output(states, self._joined(logits))
+        hidden = self._hidden(tokens)
+        logits = self.head(hidden, tokens.starts, self.weights.linears)
+        return Output(padded.unpack(hidden), logits)
 
     def _hidden(self, tokens: Ragged) -> Floats:
-        if not len(tokens.ids):
-            return np.empty((0, self.hidden_size), np.float32)
-        return self.encode(tokens, self.weights.linears)
+        """`encode` in pieces of whole sequences, so that memory does not grow with the batch."""
+        parts = [self.encode(run, self.weights.linears) for run in tokens.runs(RUN_TOKENS) if len(run.ids)]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty((0, self.hidden_size), np.float32)
 
     def check_tokens(self, padded: Padded) -> None:
         """ValueError: tokens that this model has no embedding for, or more than it has positions for."""
         raise NotImplementedError
-
-    def _joined(self, logits: Sequence[Floats | None]) -> Floats | None:
-        if not self.labels:
-            return None
-        parts = [part for part in logits if part is not None]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), np.float32)
 
     def embed(self, texts: str | Iterable[str], batch_size: int = 32, normalize: bool | None = None) -> Floats:
         """Sentence embeddings [n, hidden] by the folder's pooling (mean where it has none); one string gives [hidden].

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array
+from ..arrays import Array, Floats
 from ..errors import shown
 
 Ints = npt.NDArray[np.int64]
@@ -56,10 +56,10 @@ def from_lists(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Ragg
 
 
 class Padded(NamedTuple):
-    """Tokens as a caller gives them: int64 [batch, length], and which of them are real."""
+    """Tokens as a caller gives them: int64 [batch, length], and which of them are real (None: all)."""
 
     ids: Ints
-    mask: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_] | None
     type_ids: Ints
 
     @classmethod
@@ -69,23 +69,46 @@ class Padded(NamedTuple):
         if ids.ndim != 2:
             raise ValueError(f"input_ids must be [batch, length], got the shape {ids.shape}")
         types = np.zeros_like(ids) if token_type_ids is None else _integers("token_type_ids", token_type_ids)
-        mask = np.ones(ids.shape, np.bool_) if attention_mask is None else _mask(attention_mask)
+        mask = None if attention_mask is None else _mask(attention_mask)
         for name, array in (("attention_mask", mask), ("token_type_ids", types)):
-            if array.shape != ids.shape:
+            if array is not None and array.shape != ids.shape:
                 raise ValueError(f"{name} must have the shape of input_ids, {ids.shape}, got {array.shape}")
         return cls(ids, mask, types)
 
     def ragged(self) -> Ragged:
         """Without what is masked, wherever it stands; a position is a token's index in its row."""
-        starts = np.zeros(len(self.ids) + 1, np.int64)
-        np.cumsum(np.count_nonzero(self.mask, axis=1), out=starts[1:])
-        positions = np.broadcast_to(np.arange(self.ids.shape[1], dtype=np.int64), self.ids.shape)
-        return Ragged(self.ids[self.mask], self.type_ids[self.mask], positions[self.mask], starts)
+        batch, length = self.ids.shape
+        positions = np.arange(length, dtype=np.int64)
+        if self.mask is None:
+            starts = np.arange(batch + 1, dtype=np.int64) * length
+            return Ragged(self.ids.reshape(-1), self.type_ids.reshape(-1), np.tile(positions, batch), starts)
+        starts = np.zeros(batch + 1, np.int64)
+        np.cumsum(self.mask.sum(axis=1), out=starts[1:])
+        places = np.broadcast_to(positions, self.ids.shape)
+        return Ragged(self.ids[self.mask], self.type_ids[self.mask], places[self.mask], starts)
+
+    def unpack(self, rows: Floats) -> Floats:
+        """[batch, length, n] of rows [t, n], zeros where masked."""
+        shape = (*self.ids.shape, rows.shape[1])
+        if self.mask is None:
+            return rows.reshape(shape)
+        out = np.zeros(shape, np.float32)
+        out[self.mask] = rows
+        return out
+
+    def longest(self) -> int:
+        """One past the last place of a real token in any row."""
+        if self.mask is None:
+            return self.ids.shape[1] if len(self.ids) else 0
+        used = np.flatnonzero(self.mask.any(axis=0))
+        return int(used[-1]) + 1 if used.size else 0
 
     def check(self, name: str, below: int) -> None:
         """ValueError: a real token's `name` is not in 0..below-1."""
         values = self.ids if name == "input_ids" else self.type_ids
-        bad = self.mask & ((values < 0) | (values >= below))
+        bad = (values < 0) | (values >= below)
+        if self.mask is not None:
+            bad &= self.mask
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             value = int(values[row, column])

@@ -9,8 +9,6 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .. import _core
 from ..arrays import Floats, to_float32
 from ..errors import FormatError, UnsupportedError, shown
@@ -162,9 +160,10 @@ class Bert(Model):
     def check_tokens(self, padded: Padded) -> None:
         padded.check("input_ids", self._facts.vocab)
         padded.check("token_type_ids", self._facts.types)
-        used = np.flatnonzero(padded.mask.any(axis=0))
-        if used.size and used[-1] >= self._facts.positions:
-            raise ValueError(f"input_ids must have at most {self._facts.positions} tokens a row, got {used[-1] + 1}")
+        if padded.longest() > self._facts.positions:
+            raise ValueError(
+                f"input_ids must have at most {self._facts.positions} tokens a row, got {padded.longest()}"
+            )
 
     # ---- the forward ---------------------------------------------------------------------------------------------
 

@@ -157,15 +157,20 @@ def check_version(config: dict[str, Any], file: str) -> None:
 def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Writes the folder, or leaves what is there (Model.save)."""
     with atomic.write_folder(path, known=is_written_by_save, overwrite=overwrite) as folder:
-        for name, data in _texts(model).items():
-            target = os.path.join(folder, *name.split("/"))
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "xb") as stream:
-                stream.write(data)
-        with open(os.path.join(folder, "model.safetensors"), "xb", buffering=0) as stream:
-            write_tensors(
-                _Whole(stream), dict(model.weights.tensors()), metadata={"format": "pt"}, extra=_described(model)
-            )
+        try:
+            _write_files(model, folder)
+        except OSError as error:  # of a folder that is gone when it is read
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _write_files(model: Model, folder: str) -> None:
+    for name, data in _texts(model).items():
+        target = os.path.join(folder, *name.split("/"))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "xb") as stream:
+            stream.write(data)
+    with open(os.path.join(folder, "model.safetensors"), "xb", buffering=0) as stream:
+        write_tensors(_Whole(stream), dict(model.weights.tensors()), metadata={"format": "pt"}, extra=_described(model))
 
 
 class _Whole:

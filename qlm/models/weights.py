@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from ..arrays import Array
-from ..errors import FormatError
+from ..errors import FormatError, UnsupportedError
 from ..qtensor import QTensor
 from .linear import Linear, Linears, Table, Weight
 
@@ -117,6 +117,8 @@ def _read(source: Source, name: str, shape: tuple[int, ...], names: dict[str, st
     if value.shape != shape:
         reason = f"the tensor has the shape {list(value.shape)}, config.json asks for {list(shape)}"
         raise FormatError(reason, file=source.file(name), key=names[name])
+    if not isinstance(value, QTensor) and value.dtype.name.startswith("float8"):
+        raise UnsupportedError(f"{source.file(name)}: {names[name]} has the type {value.dtype}")
     if not isinstance(value, QTensor) and value.dtype.name not in FLOATS:
         reason = f"the tensor holds {value.dtype}, it must hold floats"
         raise FormatError(reason, file=source.file(name), key=names[name])
