@@ -243,9 +243,13 @@ def _entry(path: str, name: str, value: object, start: int, size: int) -> Entry:
 
 def _integers(path: str, name: str, field: str, value: object) -> tuple[int, ...]:
     # type(), not isinstance(): JSON's true is no number
-    if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
-        raise FormatError(f"{field} must be a list of integers >= 0, got {shown(value)}", file=path, key=name)
-    return tuple(value)
+    if isinstance(value, list):
+        for n in value:
+            if type(n) is not int or n < 0:
+                break
+        else:
+            return tuple(value)
+    raise FormatError(f"{field} must be a list of integers >= 0, got {shown(value)}", file=path, key=name)
 
 
 def _bytes_of(path: str, name: str, dtype: str, shape: tuple[int, ...]) -> int:
@@ -265,11 +269,11 @@ def _bytes_of(path: str, name: str, dtype: str, shape: tuple[int, ...]) -> int:
 
 def _check_tiling(path: str, entries: dict[str, Entry], start: int, size: int) -> None:
     at = start
-    for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if entry.begin != at:
-            what = "overlaps the one before it" if entry.begin < at else f"leaves a hole of {entry.begin - at} bytes"
-            raise FormatError(f"the tensor {what}", file=path, key=name, offset=entry.begin)
-        at = entry.end
+    for begin, end, name in sorted((entry.begin, entry.end, name) for name, entry in entries.items()):
+        if begin != at:
+            what = "overlaps the one before it" if begin < at else f"leaves a hole of {begin - at} bytes"
+            raise FormatError(f"the tensor {what}", file=path, key=name, offset=begin)
+        at = end
     if at != size:
         raise FormatError(f"{size - at} bytes behind the last tensor", file=path, offset=at)
 

@@ -197,7 +197,7 @@ def test_what_is_not_finite_is_refused_with_its_first_index(bad: float, options:
 
 def spoiled(data: st.DataObject, x: np.ndarray) -> np.ndarray:
     """x with a few numbers that are not finite."""
-    dirty = x.copy()
+    dirty = np.array(x)
     for index in data.draw(st.lists(st.integers(0, x.size - 1), max_size=5)) if x.size else []:
         dirty[np.unravel_index(index, x.shape)] = data.draw(st.sampled_from([NAN, INF, -INF]))
     return dirty

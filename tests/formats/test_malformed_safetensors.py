@@ -115,7 +115,7 @@ def test_50_000_keys_take_a_second_at_most_and_linear_time(make: object, tmp_pat
             runs.append(time.process_time() - start)
         seconds[count] = min(runs)
     assert seconds[50_000] <= 1
-    assert seconds[50_000] <= 30 * seconds[5_000]
+    assert seconds[50_000] <= 50 * seconds[5_000]  # quadratic would be 100
 
 
 def test_a_boolean_other_than_0_and_1(tmp_path: Path) -> None:
