@@ -212,7 +212,7 @@ static void check_exact(const struct exact *e, const void *b, const struct qlm_t
     }
 }
 
-/* 64-bit sums for 16-bit codes, and where K is past the bound of 32 bits (reliability.md). */
+/* 64-bit sums for 16-bit codes, and where K is past the bound of 32 bits (docs/numerics.md). */
 static void matmul_codes(const struct manner *manner, struct rng *rng, struct record *record)
 {
     int long_sum = rng_below(rng, 12) == 0;
