@@ -62,27 +62,54 @@ static int lay_out(const struct attention_job *job, struct head *head)
     return 1;
 }
 
-/* Tokens past the last are zeros: their scores are computed and never read. */
-static void pack_keys(const struct attention_job *job, const struct head *head)
+#define KEYS_AT_ONCE 4
+
+/* Four keys become four neighbouring columns of a panel: with one at a time, every element would be a store of its own.
+ */
+static void pack_four_keys(const float *key, size_t ld, size_t dim, float *columns, size_t nr)
 {
-    size_t nr = job->kernels->nr, dim = job->dim;
-    for (size_t token = 0; token < head->padded_tokens; token++) {
-        float *column = head->keys + token / nr * nr * dim + token % nr;
-        const float *key = head->k + token * job->ld;
-        for (size_t d = 0; d < dim; d++) column[d * nr] = token < head->tokens ? key[d] : 0.0f;
+    const float *a = key, *b = key + ld, *c = key + 2 * ld, *d = key + 3 * ld;
+    for (size_t i = 0; i < dim; i++) {
+        float four[KEYS_AT_ONCE] = {a[i], b[i], c[i], d[i]};
+        memcpy(columns + i * nr, four, sizeof four);
     }
 }
 
+/* Tokens past the last are zeros: their scores are computed and never read. */
+static void pack_keys(const struct attention_job *job, const struct head *head)
+{
+    size_t nr = job->kernels->nr, dim = job->dim, token = 0;
+    for (; token + KEYS_AT_ONCE <= head->tokens; token += KEYS_AT_ONCE)
+        pack_four_keys(head->k + token * job->ld, job->ld, dim, head->keys + token / nr * nr * dim + token % nr, nr);
+    for (; token < head->padded_tokens; token++) {
+        float *column = head->keys + token / nr * nr * dim + token % nr;
+        for (size_t i = 0; i < dim; i++) column[i * nr] = token < head->tokens ? head->k[token * job->ld + i] : 0.0f;
+    }
+}
+
+#define LANES 16
+
+/* Up to 16 elements, zeros behind them.  The size of the usual copy is a constant: compilers make two moves of it, and
+ * a slow `rep movs` of one that varies. */
+static void copy_lanes(float *to, const float *from, size_t count)
+{
+    if (count >= LANES) {
+        memcpy(to, from, LANES * sizeof(float));
+        return;
+    }
+    memset(to, 0, LANES * sizeof(float));
+    memcpy(to, from, count * sizeof(float));
+}
+
+/* Panels are a multiple of 16 wide. */
 static void pack_values(const struct attention_job *job, const struct head *head)
 {
     size_t nr = job->kernels->nr;
-    for (size_t d = 0; d < job->dim; d += nr) {
-        float *panel = head->values + d * head->tokens;
-        size_t width = qlm_min_size(nr, job->dim - d);
-        for (size_t token = 0; token < head->tokens; token++, panel += nr) {
-            memcpy(panel, head->v + token * job->ld + d, width * sizeof(float));
-            memset(panel + width, 0, (nr - width) * sizeof(float));
-        }
+    for (size_t d = 0; d < head->padded_dim; d += LANES) {
+        float *column = head->values + d / nr * nr * head->tokens + d % nr;
+        size_t count = d < job->dim ? job->dim - d : 0;
+        for (size_t token = 0; token < head->tokens; token++)
+            copy_lanes(column + token * nr, head->v + token * job->ld + qlm_min_size(d, job->dim), count);
     }
 }
 
