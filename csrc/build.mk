@@ -25,7 +25,7 @@ objects = $(patsubst $(CSRC)/%.c,$(BUILD)/%.o,$(1))
 core: $(BUILD)/libqlm.a
 
 test: $(BUILD)/test_core
-	$(RUN) $(BUILD)/test_core $(TEST_ARGS)
+	$(if $(RUN),QLM_TEST_EMULATED=1) $(RUN) $(BUILD)/test_core $(TEST_ARGS)
 
 $(BUILD)/libqlm.a: $(call objects,$(CORE_SOURCES))
 	rm -f $@

@@ -2,7 +2,7 @@
  * threads against one, slices against the whole, memory at the edge of what may be touched; then the pool and the
  * parameters.
  *
- *   test_core [rounds] [seed]
+ *   test_core [rounds] [seed]      QLM_TEST_EMULATED=1: leave out what qemu-user cannot do
  *
  * Prints `N passed, N failed`.  A failure names the case, the table and the seed that repeats it.
  */
@@ -162,6 +162,7 @@ static void test_tables(void)
         printf(" %s%s", kernels->isa, usable ? "" : " (not on this CPU)");
     }
     printf("\n");
+    fflush(stdout); /* forked children would print it again */
 }
 
 int main(int argc, char **argv)

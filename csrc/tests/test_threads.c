@@ -136,7 +136,8 @@ static void *work_until_told(void *unused)
     return unused;
 }
 
-/* Another thread keeps the pool busy: the fork waits for its turn and the child's pool is free. */
+/* Another thread keeps the pool busy: the fork waits for its turn and the child's pool is free.  Not under qemu-user
+ * (7.2), which itself fails an assertion where the child of a process with several threads starts one. */
 static void test_fork_while_busy(void)
 {
     pthread_t thread;
@@ -155,7 +156,7 @@ static void test_fork_while_busy(void)
 /* ---- float mode ----------------------------------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
-#define ODD_MODE 0xdfc0u /* flush to zero, denormals are zero, round up... */
+#define ODD_MODE 0xdfc0u /* flush to zero, denormals are zero, round up */
 static void set_mode(unsigned mode) { __builtin_ia32_ldmxcsr(mode); }
 static unsigned get_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3fu; }
 #elif defined(__aarch64__)
@@ -199,6 +200,6 @@ void test_threads(void)
     test_nested();
     test_simultaneous();
     test_fork();
-    test_fork_while_busy();
+    if (!getenv("QLM_TEST_EMULATED")) test_fork_while_busy();
     test_float_mode();
 }
