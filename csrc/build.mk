@@ -42,20 +42,21 @@ $(BUILD)/%.o: $(CSRC)/%.c
 
 # ---- what CI runs ------------------------------------------------------------------------------------------------
 
-SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PYTHON ?= python3
 SELF := $(MAKE) -s -f $(CSRC)/build.mk
 
 .PHONY: asan clang neon ci lint
 asan:
-	$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(TEST_ARGS)'
+	$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(or $(TEST_ARGS),60)'
 
 clang:
 	$(SELF) test CC=clang BUILD=build/clang
 
 # NEON with dot product, on any machine: statically linked and run by qemu-user.
 neon:
-	$(SELF) test CC=aarch64-linux-gnu-gcc LDFLAGS=-static RUN=qemu-aarch64 BUILD=build/aarch64 TEST_ARGS='$(TEST_ARGS)'
+	$(SELF) test CC=aarch64-linux-gnu-gcc LDFLAGS=-static RUN=qemu-aarch64 BUILD=build/aarch64 \
+	    TEST_ARGS='$(or $(TEST_ARGS),60)'
 
 ci: test clang asan neon
 

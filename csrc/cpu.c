@@ -14,9 +14,7 @@ static const char *const feature_names[] = {"avx2",        "fma",      "f16c",  
                                             "avx512vbmi2", "neon",     "dotprod",  "i8mm"};
 
 const char *qlm_cpu_feature_name(unsigned bit)
-{
-    return bit < sizeof feature_names / sizeof feature_names[0] ? feature_names[bit] : NULL;
-}
+{ return bit < sizeof feature_names / sizeof feature_names[0] ? feature_names[bit] : NULL; }
 
 #if defined(__x86_64__)
 

@@ -109,9 +109,7 @@ const struct qlm_kernels *qlm_kernels_in_use = &scalar_table;
 const struct qlm_kernels *qlm_kernels_at(size_t index) { return index < TABLE_COUNT ? tables[index] : NULL; }
 
 int qlm_kernels_usable(const struct qlm_kernels *table)
-{
-    return (qlm_cpu_features() & table->features) == table->features;
-}
+{ return (qlm_cpu_features() & table->features) == table->features; }
 
 const struct qlm_kernels *qlm_kernels_named(const char *isa)
 {

@@ -10,9 +10,7 @@
 #define ELEMENTS_PER_UNIT 4
 
 size_t qlm_layout_params(const struct qlm_layout *layout)
-{
-    return layout->channels * (layout->group ? qlm_div_up(layout->inner, layout->group) : 1);
-}
+{ return layout->channels * (layout->group ? qlm_div_up(layout->inner, layout->group) : 1); }
 
 static struct qlm_run run_of_group(const struct qlm_layout *layout, size_t start)
 {

@@ -16,9 +16,7 @@ struct qlm_run {
 
 /* Neighbouring elements have neighbouring parameters: the last axis of several channels, or groups of one element. */
 static inline int qlm_layout_each(const struct qlm_layout *layout)
-{
-    return layout->group ? layout->group == 1 : layout->inner == 1 && layout->channels > 1;
-}
+{ return layout->group ? layout->group == 1 : layout->inner == 1 && layout->channels > 1; }
 
 /* The run that starts at element `start`, cut at `end`. */
 struct qlm_run qlm_run_at(const struct qlm_layout *layout, size_t start, size_t end);

@@ -13,9 +13,7 @@ static size_t rows_per_task(size_t n) { return qlm_max_size(1, TASK_ELEMENTS / q
 
 /* task(context, index, worker) for each block of rows_per_task(n) rows; `cost`: units of work for 16 elements. */
 static void share_rows(size_t rows, size_t n, size_t cost, void (*task)(void *, size_t, unsigned), void *context)
-{
-    qlm_parallel_sized(qlm_div_up(rows, rows_per_task(n)), rows * n / 16 * cost, task, context);
-}
+{ qlm_parallel_sized(qlm_div_up(rows, rows_per_task(n)), rows * n / 16 * cost, task, context); }
 
 /* ---- layer norm ----------------------------------------------------------------------------------------------- */
 

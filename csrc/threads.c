@@ -323,9 +323,7 @@ static void after_fork_in_child(void)
 static int forks_handled;
 
 static void handle_forks(void)
-{
-    forks_handled = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
-}
+{ forks_handled = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0; }
 
 /* Workers block all signals: those are for the threads of the program.  Where the system has no thread left, the pool
  * makes do with those it got. */

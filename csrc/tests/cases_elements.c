@@ -77,14 +77,10 @@ static void quantize(const struct qlm_kernels *kernels, struct rng *rng, struct 
 }
 
 static void quantize_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    quantize(kernels, rng, record, 8);
-}
+{ quantize(kernels, rng, record, 8); }
 
 static void quantize_f32_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    quantize(kernels, rng, record, 16);
-}
+{ quantize(kernels, rng, record, 16); }
 
 static void quantize_cols(const struct qlm_kernels *kernels, struct rng *rng, struct record *record, int bits)
 {
@@ -100,14 +96,10 @@ static void quantize_cols(const struct qlm_kernels *kernels, struct rng *rng, st
 }
 
 static void quantize_cols_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    quantize_cols(kernels, rng, record, 8);
-}
+{ quantize_cols(kernels, rng, record, 8); }
 
 static void quantize_cols_f32_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    quantize_cols(kernels, rng, record, 16);
-}
+{ quantize_cols(kernels, rng, record, 16); }
 
 static void interval_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {

@@ -18,9 +18,7 @@ struct matrix {
 };
 
 static struct matrix drawn_matrix(struct rng *rng, size_t rows, size_t columns)
-{
-    return (struct matrix){rows, columns, columns + rng_below(rng, 5)};
-}
+{ return (struct matrix){rows, columns, columns + rng_below(rng, 5)}; }
 
 static size_t elements(struct matrix m) { return m.rows ? (m.rows - 1) * m.stride + m.columns : 0; }
 
@@ -40,9 +38,7 @@ static int32_t *drawn_ints(struct rng *rng, int64_t lo, int64_t hi, size_t n)
 
 /* Or NULL. */
 static float *maybe_floats(struct rng *rng, enum flavour flavour, size_t n)
-{
-    return rng_below(rng, 3) ? drawn_floats(rng, flavour, n) : NULL;
-}
+{ return rng_below(rng, 3) ? drawn_floats(rng, flavour, n) : NULL; }
 
 static void record_matrix(struct record *record, const float *x, struct matrix m)
 {
@@ -101,9 +97,7 @@ static void gemm_16(const struct qlm_kernels *kernels, struct rng *rng, struct r
 #define TILE_COLUMNS_MAX 64
 
 static struct matrix drawn_tile(struct rng *rng)
-{
-    return drawn_matrix(rng, 1 + rng_below(rng, QLM_MAX_MR), rng_below(rng, TILE_COLUMNS_MAX + 1));
-}
+{ return drawn_matrix(rng, 1 + rng_below(rng, QLM_MAX_MR), rng_below(rng, TILE_COLUMNS_MAX + 1)); }
 
 /* The same tile under another stride. */
 static struct matrix restride(struct rng *rng, struct matrix m) { return drawn_matrix(rng, m.rows, m.columns); }

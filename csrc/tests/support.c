@@ -50,9 +50,7 @@ uint64_t rng_next(struct rng *rng)
 size_t rng_below(struct rng *rng, size_t n) { return (size_t)(rng_next(rng) % n); }
 
 int64_t rng_between(struct rng *rng, int64_t lo, int64_t hi)
-{
-    return lo + (int64_t)(rng_next(rng) % (uint64_t)(hi - lo + 1));
-}
+{ return lo + (int64_t)(rng_next(rng) % (uint64_t)(hi - lo + 1)); }
 
 size_t rng_length(struct rng *rng) { return rng_below(rng, 12) ? rng_below(rng, 71) : rng_below(rng, 700); }
 
