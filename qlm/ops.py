@@ -174,7 +174,10 @@ def _quantize_given(
 
 def _quantize_interval(subject: _Subject, qtype: QType, saturate: bool, buffer: Array) -> Params:
     low, high, data = _observe(subject, observers.MinMax(), saturate)
-    scale, offset, constant = _core.interval_params(low, high, qtype.name)
+    try:
+        scale, offset, constant = _core.interval_params(low, high, qtype.name)
+    except ValueError as error:
+        raise ValueError(f'x spans too wide a range for grid="interval": {error}') from None
     subject.refuse(_core.quantize_interval(data, subject.layout, qtype.name, low, scale, constant, buffer))
     shape = subject.params_shape
     return Params(shaped(scale, shape), None, shaped(offset, shape))

@@ -284,6 +284,8 @@ def _run(
         _core.linear(feed.rows, feed.how, (packed._packed,), (bias,), activation, (addend,), (target,))
     except _core.NonFinite as error:
         raise nonfinite_error("x", feed.source, error.args[0]) from None
+    except ValueError as error:
+        raise ValueError(f"x: {error}") from None
     except NotImplementedError as error:
         raise UnsupportedError(f"linear: {error}") from None
 

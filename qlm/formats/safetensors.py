@@ -85,7 +85,7 @@ class SafetensorsFile(Mapping[str, Array]):
     """
 
     def __init__(self, path: Path, *, fd: int | None = None) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(os.fspath(path))
         self._fd = _open(self.path) if fd is None else fd
         self._close = weakref.finalize(self, os.close, self._fd)
         try:
