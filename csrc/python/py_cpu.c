@@ -133,9 +133,10 @@ static PyObject *core_set_num_threads(PyObject *module, PyObject *number)
     (void)module;
     long threads;
     if (qlm_take_int(number, "n", 1, MAX_THREADS, &threads)) return NULL;
-    Py_BEGIN_ALLOW_THREADS /* it waits for the work of other threads */
-        qlm_set_threads((unsigned)threads);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    PyThreadState *thread = PyEval_SaveThread(); /* it waits for the work of other threads */
+    qlm_set_threads((unsigned)threads);
+    PyEval_RestoreThread(thread);
+    Py_RETURN_NONE;
 }
 
 static PyObject *core_get_num_threads(PyObject *module, PyObject *unused)

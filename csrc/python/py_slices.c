@@ -4,12 +4,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
-/* Costs in nanoseconds of the slowest kernels.  Below HELD_COST it is not worth to let other threads run Python.  The
+/* Costs in nanoseconds of the slowest kernels.  Work below HELD_COST is not worth releasing the GIL.  The
  * first slice is short enough for the slowest tier and long enough, about 0.2 ms, for the fastest one. */
 #define HELD_COST 0x1p14
 #define FIRST_COST 0x1p24
-/* What slices should take, so that one that is unlucky still ends within 50 ms; and how fast they may grow. */
-#define TARGET_NS 20000000.0
+/* What slices should take, and how fast they may grow.  A slice takes longer than the one it was measured by when other
+ * calls come to use the pool and the cores, hence far less than the 50 ms that it may last. */
+#define TARGET_NS 10000000.0
 #define MAX_GROWTH 16.0
 
 /* How many times calls were told to stop: a call that sees it change since its start ends.  Signals belong to the
@@ -35,19 +36,21 @@ static enum qlm_status run_slice(qlm_slice slice, void *context, size_t begin, s
 
 static enum qlm_status run_unlocked(qlm_slice slice, void *context, size_t begin, size_t end)
 {
-    enum qlm_status status;
-    Py_BEGIN_ALLOW_THREADS status = run_slice(slice, context, begin, end);
-    Py_END_ALLOW_THREADS return status;
+    PyThreadState *thread = PyEval_SaveThread();
+    enum qlm_status status = run_slice(slice, context, begin, end);
+    PyEval_RestoreThread(thread);
+    return status;
 }
 
 /* The time is that of the work: waiting for the GIL says nothing about the next slice. */
 static enum qlm_status run_timed(qlm_slice slice, void *context, size_t begin, size_t end, double *elapsed)
 {
-    enum qlm_status status;
-    Py_BEGIN_ALLOW_THREADS double start = now_ns();
-    status = run_slice(slice, context, begin, end);
+    PyThreadState *thread = PyEval_SaveThread();
+    double start = now_ns();
+    enum qlm_status status = run_slice(slice, context, begin, end);
     *elapsed = now_ns() - start;
-    Py_END_ALLOW_THREADS return status;
+    PyEval_RestoreThread(thread);
+    return status;
 }
 
 static size_t to_units(double units, const struct qlm_work *work)
