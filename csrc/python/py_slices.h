@@ -10,7 +10,7 @@
 
 #include "py_args.h"
 
-/* Does units [begin, end); runs without the GIL.  Anything but QLM_OK ends the work. */
+/* Does units [begin, end); knows nothing of Python: it may run without the GIL.  Anything but QLM_OK ends the work. */
 typedef enum qlm_status (*qlm_slice)(void *context, size_t begin, size_t end);
 
 struct qlm_work {
