@@ -15,7 +15,7 @@ from typing import Any
 from .errors import FormatError, UnsupportedError, shown
 from .formats import strictjson
 from .methods import check_method, check_options
-from .scheme import Scheme, check_keys, check_observer, check_word, checked_group_size, fill
+from .scheme import Scheme, check_keys, check_word, checked_group_size, checked_observer, fill
 
 ACTIVATIONS = ("dynamic", "static")
 OF_A_LAYER = ("weights", "activations", "group_size", "observer", "method", "activation_scheme", "method_options")
@@ -69,6 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         normal = _normalized({name: getattr(self, name) for name in OF_A_LAYER}, "recipe")
         normal["embeddings"] = _scheme_or_name(self.embeddings, "embeddings")
+        _embedding_scheme(normal["embeddings"])
         normal["include"] = _patterns("include", self.include)
         normal["exclude"] = _patterns("exclude", self.exclude)
         normal["overrides"] = _overrides(self.overrides)
@@ -83,7 +84,6 @@ class Recipe:
         is_static = any(layer is not None and layer.activations == "static" for layer in resolved)
         if self.observer not in (None, "minmax") and not is_static:
             raise ValueError(f"observer {self.observer!r} is for static activations, and the recipe has none")
-        _ = self.embedding_scheme
 
     def _resolve(self, overrides: Iterable[Mapping[str, Any]]) -> LayerRecipe | None:
         settings = {name: getattr(self, name) for name in OF_A_LAYER}
@@ -94,14 +94,7 @@ class Recipe:
     @property
     def embedding_scheme(self) -> Scheme | None:
         """The embedding tables' scheme, complete; None: they stay as they are."""
-        if self.embeddings is None:
-            return None
-        scheme = Scheme.of(self.embeddings, "embeddings")
-        scheme = fill(scheme, "embeddings", group_size=None, observer=None, default="channel")
-        if scheme.granularity not in ("channel", "group"):
-            raise ValueError(f"embeddings are quantized per channel (row) or group, not per {scheme.granularity}")
-        _check_weight_scheme(scheme, "embeddings")
-        return scheme
+        return _embedding_scheme(self.embeddings)
 
     @property
     def needs_calibration(self) -> bool:
@@ -217,6 +210,16 @@ def _layer_recipe(settings: Mapping[str, Any]) -> LayerRecipe | None:
     return LayerRecipe(weights, settings["activations"], activations, methods, options)
 
 
+def _embedding_scheme(given: object) -> Scheme | None:
+    if given is None:
+        return None
+    scheme = fill(Scheme.of(given, "embeddings"), "embeddings", group_size=None, observer=None, default="channel")
+    if scheme.granularity not in ("channel", "group"):
+        raise ValueError(f"embeddings are quantized per channel (row) or group, not per {scheme.granularity}")
+    _check_weight_scheme(scheme, "embeddings")
+    return scheme
+
+
 def _activation_scheme(kind: str | None, given: object, observer: str | None) -> Scheme | None:
     if kind is None:
         if given is not None:
@@ -254,8 +257,8 @@ def _check_activations(kind: str, scheme: Scheme) -> None:
 
 
 def _check_weight_scheme(scheme: Scheme, place: str) -> None:
-    if scheme.grid == "interval" and scheme.type.bits > 8:
-        raise UnsupportedError(f"{place}: grid 'interval' of {scheme.dtype} is not supported yet")
+    if scheme.grid == "interval" and (scheme.type.bits > 8 or (scheme.type.bits <= 4 and scheme.group_size)):
+        raise UnsupportedError(f"{place}: grid 'interval' of {scheme.granularity} {scheme.dtype} is not supported yet")
 
 
 def _check_pair(weights: Scheme, activations: Scheme) -> None:
@@ -283,7 +286,8 @@ def _normalized(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
             raise TypeError(f"method_options must be a dictionary, got {shown(normal['method_options'])}")
         normal["method_options"] = dict(normal["method_options"])
     check_word("activations", normal.get("activations"), ACTIVATIONS)
-    check_observer(normal.get("observer"))
+    if "observer" in normal:
+        normal["observer"] = checked_observer(normal["observer"])
     check_method(normal.get("method", "rtn"))
     return normal
 

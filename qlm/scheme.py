@@ -14,7 +14,6 @@ GRANULARITIES = ("channel", "tensor", "group", "token")
 OBSERVERS = ("minmax", "moving_average")
 LATER_OBSERVERS = ("percentile", "mse", "entropy")
 GRIDS = ("affine", "interval")
-PLACES = ("weights", "activations", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class Scheme:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtypes.get(self.dtype).name)
         object.__setattr__(self, "group_size", checked_group_size(self.group_size))
+        object.__setattr__(self, "observer", checked_observer(self.observer))
         self._check_words()
         self._check_group()
         self._check_grid()
 
     def _check_words(self) -> None:
         check_word("granularity", self.granularity, GRANULARITIES)
-        check_observer(self.observer)
         if self.grid is None:
             raise TypeError("grid must be a string, got None")
         check_word("grid", self.grid, GRIDS)
@@ -137,11 +136,18 @@ def check_word(argument: str, value: object, words: tuple[str, ...]) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(words)}, got {shown(value)}")
 
 
-def check_observer(value: object) -> None:
-    """None, or the name of an observer that this version has."""
-    if value in LATER_OBSERVERS:
+def checked_observer(value: object) -> str | None:
+    """None, or the name of an observer that this version has; case, "-" and "_" do not matter."""
+    if not isinstance(value, str):
+        check_word("observer", value, OBSERVERS)
+        return None
+    word = value.lower().replace("-", "").replace("_", "")
+    if word in LATER_OBSERVERS:
         raise UnsupportedError(f"observer: {value} is not supported yet, there are {', '.join(OBSERVERS)}")
-    check_word("observer", value, OBSERVERS)
+    for name in OBSERVERS:
+        if word in (name.replace("_", ""), name.replace("_", "") + "minmax"):
+            return name
+    raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, got {shown(value)}")
 
 
 def checked_group_size(value: object) -> int | None:

@@ -249,15 +249,15 @@ class Checkpoint:
 
     def assets(self) -> dict[str, bytes]:
         """The files that a save copies as they are."""
-        parts = [f"{name}/config.json" for name in self.folder.names() if _is_module_folder(name)]
+        parts = [f"{name}/config.json" for name in self.folder.names() if is_module_folder(name)]
         found = {name: self.folder.read_if_there(name) for name in (*ASSETS, *parts)}
         return {name: data for name, data in found.items() if data is not None}
 
 
-def _is_module_folder(name: str) -> bool:
-    """sentence-transformers' folders: 1_Pooling, 2_Normalize, 2_Dense."""
+def is_module_folder(name: str) -> bool:
+    """sentence-transformers' folders: 1_Pooling, 2_Normalize."""
     index, _, word = name.partition("_")
-    return index.isdecimal() and word in ("Pooling", "Normalize")
+    return index.isdecimal() and word.isidentifier()
 
 
 def is_written_by_save(name: str) -> bool:
@@ -265,7 +265,7 @@ def is_written_by_save(name: str) -> bool:
     if name in ("config.json", WEIGHTS, *ASSETS):
         return True
     folder, _, rest = name.partition("/")
-    return _is_module_folder(folder) and rest == "config.json"
+    return is_module_folder(folder) and rest == "config.json"
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -84,7 +84,7 @@ def _module(module: object, path: str) -> tuple[str, str]:
 
 
 def _limits(files: Files) -> tuple[int | None, bool]:
-    settings = _object(files, LIMITS)
+    settings = _object(files, LIMITS) or {}
     path = f"{files.path}/{LIMITS}"
     limit, lower_case = settings.get("max_seq_length"), settings.get("do_lower_case", False)
     if limit is not None and (type(limit) is not int or limit <= 0):
@@ -98,6 +98,12 @@ def _mode(files: Files, folder: str, hidden: int) -> str:
     name = f"{folder}/config.json"
     path = f"{files.path}/{name}"
     settings = _object(files, name)
+    if settings is None:
+        raise FormatError(
+            f"names {shown(folder)}, which has no config.json", file=f"{files.path}/{MODULES}", key="path"
+        )
+    if not folder[:1].isdecimal():
+        raise UnsupportedError(f"{files.path}/{MODULES}: the folder {shown(folder)} is not named as 1_Pooling is")
     width = settings.get("word_embedding_dimension", hidden)
     if width != hidden or isinstance(width, bool):
         reason = f"{shown(width)}, config.json has a hidden_size of {hidden}"
@@ -123,10 +129,8 @@ def _chosen(settings: dict[str, Any], path: str) -> list[str]:
     return chosen
 
 
-def _object(files: Files, name: str) -> dict[str, Any]:
+def _object(files: Files, name: str) -> dict[str, Any] | None:
     value = files.json(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    if value is not None and not isinstance(value, dict):
         raise FormatError("must be a JSON object", file=f"{files.path}/{name}")
     return value

@@ -77,6 +77,7 @@ def module(kind: Any, path: Any) -> dict[str, Any]:
         ("modules.json", [module("sentence_transformers.models.Pooling", "../outside")]),
         ("modules.json", [module("sentence_transformers.models.Pooling", "/etc")]),
         ("modules.json", [module("sentence_transformers.models.Pooling", "..")]),
+        ("modules.json", [module("sentence_transformers.models.Pooling", "absent")]),
         ("1_Pooling/config.json", []),
         ("1_Pooling/config.json", {"word_embedding_dimension": 33}),
         ("1_Pooling/config.json", {"word_embedding_dimension": "32"}),

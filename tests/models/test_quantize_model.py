@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -347,18 +348,40 @@ def test_refused(model: qlm.Model) -> None:
         quantize_model("model", "dynamic-int8")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="progress"):
         quantize_model(model, "dynamic-int8", progress="bar")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no classifier"):
-        type(model)(
-            model.config,
-            type(model.weights)(
-                type(model.weights.linears)({n: w for n, w in model.weights.linears.items() if n != "classifier"}),
-                model.weights.tables,
-                model.weights.vectors,
-            ),
-            model.folder,
-        ).classify("good")
 
 
 def test_classify_needs_a_classifier(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no classifier"):
         qlm.load(tiny_bert(tmp_path / "m")).classify("good")
+
+
+# ---- signals ----------------------------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import qlm
+model = qlm.load(sys.argv[1])
+texts = ["good film " * 20] * 2000
+work = {
+    "embed": lambda: model.embed(texts),
+    "calibrate": lambda: qlm.quantize_model(model, "static-int8", calibration=texts),
+    "quantize": lambda: [qlm.quantize_model(model, "dynamic-int8") for _ in range(10**6)],
+    "save": lambda: [model.save(sys.argv[2]) for _ in range(10**6)],
+}
+for name, run in work.items():
+    threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        while True:
+            run()
+    except KeyboardInterrupt:
+        print(name)
+"""
+
+
+def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    folder = tiny_bert(tmp_path / "m")
+    command = [sys.executable, "-c", INTERRUPTED, str(folder), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["embed", "calibrate", "quantize", "save"], done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"m", "out"}
+    qlm.load(tmp_path / "out")

@@ -38,6 +38,11 @@ def test_what_is_left_out_is_filled() -> None:
     assert layer(Recipe("int8", "static", method="smoothquant")).options == {"alpha": 0.5}
 
 
+def test_names_of_observers() -> None:
+    assert Scheme(observer="Moving-Average").observer == "moving_average"
+    assert Recipe("int8", "static", observer="MovingAverageMinMax").observer == "moving_average"
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_named_recipes_round_trip(name: str) -> None:
     recipe = Recipe.of(name)
@@ -141,6 +146,8 @@ def test_a_pattern_that_matches_nothing(argument: str) -> None:
         (lambda: Scheme(observer="entropy"), UnsupportedError, "entropy"),
         (lambda: Scheme(observer="nearest"), ValueError, "observer"),
         (lambda: Scheme(grid="log"), ValueError, "grid"),
+        (lambda: Recipe(Scheme("int4", group_size=8, grid="interval")), UnsupportedError, "interval"),
+        (lambda: Recipe(Scheme("int16", grid="interval")), UnsupportedError, "interval"),
         (lambda: Scheme(grid="interval", symmetric=True), ValueError, "interval"),
         (lambda: Scheme(grid="interval", observer="moving_average"), ValueError, "interval"),
         (lambda: Recipe("int8", "dynamic", activation_scheme=Scheme(granularity="tensor")), ValueError, "tensor"),
