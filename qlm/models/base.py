@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 # Tokens that run at a time: enough to fill every kernel, few enough that activations stay near the caches.
-RUN_TOKENS = 4096
+RUN_TOKENS = 256
 LATER_FORMATS = ("compressed-tensors", "gguf", "onnx")
 
 
