@@ -278,7 +278,10 @@ def _parse_table(file: SafetensorsFile) -> dict[str, Any]:
     text = file.metadata.get(METADATA_KEY)
     if text is None:
         return {}
-    value = strictjson.parse(text.encode(), file=file.path)
+    try:
+        value = strictjson.parse(text.encode(), file=file.path)
+    except FormatError as error:  # its offset counts within the text, not the file
+        raise FormatError(error.reason, file=file.path, key=METADATA_KEY) from None
     if not isinstance(value, dict) or "version" not in value:
         raise FormatError("the metadata of qlm are not an object with a version", file=file.path, key=METADATA_KEY)
     version = value["version"]

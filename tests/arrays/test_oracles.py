@@ -84,8 +84,8 @@ def test_dynamic_quantize_linear(x: np.ndarray) -> None:
     """Per tensor, as ONNX has it; its scale is float32 arithmetic, qlm's float64 rounded once."""
     codes, scale, zero = evaluate("DynamicQuantizeLinear", {"x": x}, ["y", "scale", "zero"])
     q = qlm.quantize(x, "uint8")
-    if not x.any():
-        return  # ONNX's scale of a range of zeros is 0
+    if np.abs(x).max() < 1e-35:
+        return  # ONNX's scale is 0, or so small that its inverse overflows
     np.testing.assert_allclose(q.scale, scale, rtol=3e-7)
     assert abs(int(q.zero_point) - int(zero)) <= 1
     if q.scale == scale and q.zero_point == zero:
@@ -175,7 +175,7 @@ def test_the_gradient_of_the_scale_by_finite_differences(rng: np.random.Generato
     steady = above == below
     slope = (up - down) / (2 * h)
     np.testing.assert_allclose(slope[steady], codes[steady], rtol=1e-3, atol=1e-2)
-    inside = np.abs(np.rint(x / scale)) <= 127
+    inside = (np.rint(x / scale) >= -128) & (np.rint(x / scale) <= 127)
     for i in np.flatnonzero(steady)[:50]:
         grad = np.zeros_like(x)
         grad[i] = 1

@@ -18,6 +18,7 @@ import pytest
 from qlm.formats import atomic
 
 OLD, NEW = b"old content", b"new content" * 1000
+CHILD = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[2])}
 KNOWN = {"config.json", "model.safetensors", "1_Pooling/config.json"}
 
 
@@ -268,7 +269,8 @@ def test_a_full_disk_of_limited_file_size(tmp_path: Path) -> None:
         "from qlm.formats import atomic\n"
         "with atomic.write_file(sys.argv[1]) as file: file.write(bytes(11000))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "f")]
+    done = subprocess.run(command, env=CHILD, capture_output=True, text=True)
     assert "OSError: [Errno 27] File too large" in done.stderr
     assert (tmp_path / "f").read_bytes() == OLD
     assert strays(tmp_path, "f") == []
@@ -294,7 +296,8 @@ while True:
 def test_a_kill_at_any_moment(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "target"
     for round_number in range(8):
-        with subprocess.Popen([sys.executable, "-c", ENDLESS, str(path), kind], stdout=subprocess.PIPE) as process:
+        command = [sys.executable, "-c", ENDLESS, str(path), kind]
+        with subprocess.Popen(command, env=CHILD, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(0.003 * round_number)
