@@ -159,9 +159,7 @@ def _quantize_given(
         zero = qparams.default_zero_point(shape, qtype)
     else:
         zero = qparams.given_zero_point(zero_point, shape, qtype)
-    flat = qparams.flat_floats(given)
-    assert flat is not None
-    codes = _Codes(qtype.min, qtype.max, flat, qparams.flat_zeros(zero))
+    codes = _Codes(qtype.min, qtype.max, qparams.flat_scale(given), qparams.flat_zeros(zero))
     finite = np.isfinite(subject.data) if saturate else None
     if finite is None or finite.all():
         _encode(subject, subject.data, qtype, codes, buffer)
@@ -331,9 +329,8 @@ def fake_quantize_backward(
         if bad.any():
             raise nonfinite_error(name, part.source, int(np.argmax(bad)))
     shape = subject.params_shape
-    flat = qparams.flat_floats(qparams.given_scale(scale, shape, positive=True))
+    flat = qparams.flat_scale(qparams.given_scale(scale, shape, positive=True))
     zero = qparams.flat_zeros(qparams.given_zero_point(zero_point, shape, qtype))
-    assert flat is not None
     grad_x, grad_scale = _core.fake_quantize_backward(
         incoming.data, subject.data, subject.layout, qtype.name, flat, zero
     )

@@ -111,8 +111,7 @@ class _RowParams(NamedTuple):
 
 def _row_params(q: QTensor) -> _RowParams:
     length = q.shape[-1]
-    scale, zero, offset = qparams.flat_floats(q.scale), qparams.flat_zeros(q.zero_point), qparams.flat_floats(q.offset)
-    assert scale is not None
+    scale, zero, offset = qparams.flat_scale(q.scale), qparams.flat_zeros(q.zero_point), qparams.flat_offset(q.offset)
     if not length and q.group_size is not None:
         return _RowParams(np.ones(1, np.float32), None, None, 0)  # no group, and no code that would need one
     if q.axis is None and q.group_size is None:
@@ -453,27 +452,27 @@ def _columns(b: QTensor, plan: _Plan) -> _Columns:
         raise ValueError(_varies("b", b, f"axis {b.axis}"))
     if b.group_size is not None and (depth != 1 if b.ndim > 1 else b.group_size < depth):
         raise ValueError(_varies("b", b, f"axis {k_axis}, in groups of {b.group_size} along the last axis,"))
-    scale, zero, offset = (
-        None if part is None else _spread_columns(np.asarray(part), b, plan)
-        for part in (qparams.flat_floats(b.scale), qparams.flat_zeros(b.zero_point), qparams.flat_floats(b.offset))
+    zero, offset = qparams.flat_zeros(b.zero_point), qparams.flat_offset(b.offset)
+    return _Columns(
+        _spread_columns(qparams.flat_scale(b.scale), b, plan),
+        None if zero is None else _spread_columns(zero, b, plan),
+        None if offset is None else _spread_columns(offset, b, plan),
     )
-    assert scale is not None
-    return _Columns(scale, zero, offset)
 
 
 def _spread_columns(flat: Array, b: QTensor, plan: _Plan) -> Array:
     """Flat parameters as [*batch of b, n]."""
-    if b.axis is None and b.group_size is None:
-        return np.broadcast_to(flat, plan.right[-1:])
     if b.axis is not None:
         shape = [1] * len(plan.right)
         shape[b.axis] = flat.size
         return flat.reshape(shape)[..., 0, :]
+    if b.group_size is None:
+        return np.broadcast_to(flat, plan.right[-1:])
     if b.ndim == 1:
         return flat
+    columns = b.shape[-1]
     groups = flat.reshape(*b.shape[:-1], -1)
-    assert b.group_size is not None
-    return np.repeat(groups, b.group_size, axis=-1)[..., 0, : b.shape[-1]]
+    return np.repeat(groups, min(b.group_size, columns), axis=-1)[..., 0, :columns]
 
 
 def _varies(name: str, q: QTensor, what: str) -> str:

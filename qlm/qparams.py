@@ -151,11 +151,16 @@ def _at(index: tuple[int, ...]) -> str:
 # ---- for the C core ----------------------------------------------------------------------------------------------
 
 
-def flat_floats(values: Any) -> Floats | None:
-    """Parameters as the C core takes them: flat float32; None stays None."""
-    return None if values is None else np.asarray(values, np.float32, order="C").reshape(-1)
+def flat_scale(values: Any) -> Floats:
+    """Scales as the C core takes them: flat float32."""
+    return np.asarray(values, np.float32, order="C").reshape(-1)
+
+
+def flat_offset(values: Any) -> Floats | None:
+    """The same of offsets; None stays None."""
+    return None if values is None else flat_scale(values)
 
 
 def flat_zeros(values: Any) -> Ints | None:
-    """The same of zero points, int32."""
+    """The same of zero points, int32; None stays None."""
     return None if values is None else np.asarray(values, np.int32, order="C").reshape(-1)

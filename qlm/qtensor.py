@@ -182,11 +182,10 @@ class QTensor:
         check_out(out, self.shape, _FLOAT32)
         codes = contiguous(self._values, self._qtype.storage)
         scale, zero, offset = (
-            qparams.flat_floats(self._scale),
+            qparams.flat_scale(self._scale),
             qparams.flat_zeros(self._zero_point),
-            qparams.flat_floats(self._offset),
+            qparams.flat_offset(self._offset),
         )
-        assert scale is not None
         buffer = buffer_for(out, self.shape, _FLOAT32, codes, scale, zero, offset)
         _core.dequantize(codes, layout(self.shape, self._axis, self._group_size), scale, zero, offset, buffer)
         return deliver(buffer, out)
@@ -239,9 +238,8 @@ class QTensor:
 
     def copy(self) -> QTensor:
         """A QTensor that shares no memory with this one."""
-        values, *parts = (None if part is None else part.copy() for part in self._parts())
-        assert values is not None
-        return self._make(values, qparams.Params(*parts), self._qtype, self._axis, self._group_size)
+        parts = (None if part is None else part.copy() for part in self._parts()[1:])
+        return self._make(self._values.copy(), qparams.Params(*parts), self._qtype, self._axis, self._group_size)
 
     def __copy__(self) -> QTensor:
         return self.copy()
@@ -344,7 +342,7 @@ def _take_rows(q: QTensor, index: Any) -> QTensor:
     parts = [q.scale, q.zero_point, q.offset]
     if group is not None and q.ndim == 1:
         # groups along the rows themselves: each element brings its group's parameters along
-        parts = [None if part is None else np.repeat(part, group)[: len(q)] for part in parts]
+        parts = [None if part is None else np.repeat(part, min(group, len(q)))[: len(q)] for part in parts]
         axis, group = 0, None
     if axis == 0 or group is not None:
         parts = [None if part is None else part[index] for part in parts]

@@ -93,6 +93,14 @@ def test_what_is_no_row(rows: Any) -> None:
         qlm.quantize([[1.0], [2.0]])[rows]
 
 
+def test_a_group_may_be_larger_than_anything() -> None:
+    q = QTensor.from_parts([1, 2, 3], [2.0], dtype="int8", group_size=10**30)
+    np.testing.assert_array_equal(q[1:].dequantize(), [4, 6])
+    matrix = QTensor.from_parts([[1, 2]], [[2.0]], dtype="int8", group_size=10**30)
+    np.testing.assert_array_equal(qlm.linear(np.ones((1, 2)), matrix, input="float32"), [[6]])
+    np.testing.assert_array_equal(qlm.matmul(qlm.quantize([[127.0]]), matrix), [[254, 508]])
+
+
 def test_a_scalar_has_no_rows() -> None:
     q = qlm.quantize(1.0)
     with pytest.raises(IndexError):
