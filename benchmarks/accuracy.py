@@ -13,7 +13,14 @@ from pathlib import Path
 
 import qlm
 
-RECIPES = ["dynamic-int8", "static-int8", "dynamic-interval-int8", "weight-only-int8", "weight-only-int4", "static-int16"]
+RECIPES = [
+    "dynamic-int8",
+    "static-int8",
+    "dynamic-interval-int8",
+    "weight-only-int8",
+    "weight-only-int4",
+    "static-int16",
+]
 
 
 def read(path: Path, lines: int | None) -> tuple[list[str], list[str] | None]:

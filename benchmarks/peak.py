@@ -21,5 +21,7 @@ def int8_gops(threads: int = 1, seconds: float = 0.5) -> float | None:
         program = Path(folder, "peak")
         source = Path(__file__).with_name("peak.c")
         subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
-        runs = [subprocess.Popen([program, isa, str(seconds)], stdout=subprocess.PIPE, text=True) for _ in range(threads)]
+        runs = [
+            subprocess.Popen([program, isa, str(seconds)], stdout=subprocess.PIPE, text=True) for _ in range(threads)
+        ]
         return sum(float(run.communicate()[0]) for run in runs)

@@ -18,7 +18,9 @@ class Timing:
     rounds: int
 
 
-def interleave(calls: Mapping[str, Callable[[], object]], *, seconds: float = 10.0, warmup: int = 2) -> dict[str, Timing]:
+def interleave(
+    calls: Mapping[str, Callable[[], object]], *, seconds: float = 10.0, warmup: int = 2
+) -> dict[str, Timing]:
     """Time each call warm, in turn, for about `seconds` in all and at least five rounds."""
     for call in calls.values():
         for _ in range(warmup):

@@ -1,4 +1,4 @@
-"""A plain PyTorch BERT encoder over a checkpoint's tensors: the float peer, and the input of torch's own quantization."""
+"""A plain PyTorch BERT encoder over a checkpoint's tensors: the float peer, and what torch's own quantization takes."""
 
 from __future__ import annotations
 
@@ -51,12 +51,17 @@ class Bert(nn.Module):
         self.load_state_dict({mine: torch.from_numpy(tensors[theirs]) for mine, theirs in self.names()})
 
     def names(self) -> list[tuple[str, str]]:
-        pairs = [(f"{mine}.weight", f"embeddings.{theirs}_embeddings.weight")
-                 for mine, theirs in (("words", "word"), ("positions", "position"), ("types", "token_type"))]
+        pairs = [
+            (f"{mine}.weight", f"embeddings.{theirs}_embeddings.weight")
+            for mine, theirs in (("words", "word"), ("positions", "position"), ("types", "token_type"))
+        ]
         pairs += [(f"norm.{kind}", f"embeddings.LayerNorm.{kind}") for kind in ("weight", "bias")]
         for index in range(len(self.layers)):
-            pairs += [(f"layers.{index}.{mine}.{kind}", f"encoder.layer.{index}.{theirs}.{kind}")
-                      for mine, theirs in PARTS.items() for kind in ("weight", "bias")]
+            pairs += [
+                (f"layers.{index}.{mine}.{kind}", f"encoder.layer.{index}.{theirs}.{kind}")
+                for mine, theirs in PARTS.items()
+                for kind in ("weight", "bias")
+            ]
         return pairs
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -53,13 +53,15 @@ struct call {
 static struct call current;
 static size_t page_size;
 
-static _Noreturn void fail(const char *text, const char *word) {
+static _Noreturn void fail(const char *text, const char *word)
+{
     printf("error %s %s\n", text, word);
     fflush(stdout);
     exit(1);
 }
 
-static void on_fault(int number, siginfo_t *info, void *context) {
+static void on_fault(int number, siginfo_t *info, void *context)
+{
     (void)context;
     const unsigned char *address = info->si_addr;
     int argument = -1;
@@ -76,13 +78,15 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     _exit(written == length ? 2 : 3);
 }
 
-static void catch_faults(void) {
+static void catch_faults(void)
+{
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &action, NULL);
 }
 
-static const struct qlm_kernels *find_table(const char *isa) {
+static const struct qlm_kernels *find_table(const char *isa)
+{
     const struct qlm_kernels *table;
     for (size_t i = 0; (table = qlm_kernels_at(i)); i++) {
         if (!strcmp(table->isa, isa)) return table;
@@ -92,7 +96,8 @@ static const struct qlm_kernels *find_table(const char *isa) {
 
 typedef void (*any_function)(void);
 
-static any_function find_kernel(const char *isa, const char *kernel) {
+static any_function find_kernel(const char *isa, const char *kernel)
+{
     const struct qlm_kernels *table = find_table(isa);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (strcmp(fields[i].name, kernel)) continue;
@@ -103,13 +108,15 @@ static any_function find_kernel(const char *isa, const char *kernel) {
     fail("no kernel", kernel);
 }
 
-static void push(uint64_t integer) {
+static void push(uint64_t integer)
+{
     if (current.integer_count == MAX_INTEGERS) fail("too many", "integers");
     current.integers[current.integer_count++] = integer;
 }
 
 /* Reads an array flush against the inaccessible page on one side; the rest of its pages is poisoned. */
-static void read_array(size_t bytes, int writable, int right, int argument) {
+static void read_array(size_t bytes, int writable, int right, int argument)
+{
     size_t room = (bytes + page_size - 1) / page_size * page_size;
     if (room == 0) room = page_size;
     unsigned char *all = mmap(NULL, room + 2 * page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -123,7 +130,8 @@ static void read_array(size_t bytes, int writable, int right, int argument) {
     push((uint64_t)(uintptr_t)start);
 }
 
-static void read_argument(int argument, int right) {
+static void read_argument(int argument, int right)
+{
     char line[96], access;
     long long integer;
     uint32_t bits;
@@ -150,7 +158,8 @@ static void read_argument(int argument, int right) {
 typedef uint64_t integer_function(WORDS18, float, float, float, float, float, float);
 typedef float float_function(WORDS18, float, float, float, float, float, float);
 
-static void run(any_function function, int gives_float, uint64_t *integer_result, float *float_result) {
+static void run(any_function function, int gives_float, uint64_t *integer_result, float *float_result)
+{
     const uint64_t *i = current.integers;
     const float *f = current.floats;
     *integer_result = 0;
@@ -161,7 +170,8 @@ static void run(any_function function, int gives_float, uint64_t *integer_result
         *integer_result = ((integer_function *)function)(INTEGERS, f[0], f[1], f[2], f[3], f[4], f[5]);
 }
 
-static int padding_is_whole(const struct operand *o) {
+static int padding_is_whole(const struct operand *o)
+{
     for (const unsigned char *p = o->pages; p < o->start; p++) {
         if (*p != POISON) return 0;
     }
@@ -171,7 +181,8 @@ static int padding_is_whole(const struct operand *o) {
     return 1;
 }
 
-static void answer(uint64_t integer, float real) {
+static void answer(uint64_t integer, float real)
+{
     uint32_t bits;
     memcpy(&bits, &real, sizeof bits);
     for (size_t i = 0; i < current.operand_count; i++) {
@@ -186,7 +197,8 @@ static void answer(uint64_t integer, float real) {
     fflush(stdout);
 }
 
-static void list_tables(void) {
+static void list_tables(void)
+{
     const struct qlm_kernels *t;
     for (size_t i = 0; (t = qlm_kernels_at(i)); i++)
         printf("%s %d %d %d %d %d %d\n", t->isa, t->left_type, t->k_step, t->nr, t->mr_8, t->mr_16, t->mr_f32);
@@ -194,7 +206,8 @@ static void list_tables(void) {
     fflush(stdout);
 }
 
-static void serve_call(const char *request) {
+static void serve_call(const char *request)
+{
     char isa[32], kernel[64], result, side[8];
     int count;
     int got = sscanf(request, "call %31s %63s %c %7s %d", isa, kernel, &result, side, &count);
@@ -208,7 +221,8 @@ static void serve_call(const char *request) {
     answer(integer, real);
 }
 
-int main(void) {
+int main(void)
+{
     page_size = (size_t)sysconf(_SC_PAGESIZE);
     catch_faults();
     char request[160];
