@@ -25,6 +25,7 @@ Path = str | os.PathLike[str]
 _CHUNK = 8 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_FILLED_SINCE = (errno.ENOTEMPTY, errno.EEXIST)  # another save was first
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -182,14 +183,24 @@ def _create(target: str, *, folder: bool) -> tuple[str, int]:
         try:
             if folder:
                 os.mkdir(path)
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = _open_folder(path)
             else:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             continue
-        if _lock(fd, otherwise=True) and os.path.lexists(path):
+        # Until it is locked, another save may take it for a leftover.
+        if fd is not None and _lock(fd, otherwise=True) and os.path.lexists(path):
             return path, fd
-        os.close(fd)  # another save took it for a leftover before it was locked
+        if fd is not None:
+            os.close(fd)
+
+
+def _open_folder(path: str) -> int | None:
+    """A descriptor of a folder, None where it is gone."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 def _lock(fd: int, *, otherwise: bool) -> bool:
@@ -232,8 +243,12 @@ def _remove_unlocked(path: str) -> None:
 def _install(new: str, target: str) -> str | None:
     """Puts the folder `new` in the place of `target`.  Returns where the replaced folder now is, if there was one."""
     if not os.path.lexists(target):
-        os.rename(new, target)
-        return None
+        try:
+            os.rename(new, target)
+            return None
+        except OSError as error:
+            if error.errno not in _FILLED_SINCE:
+                raise
     try:
         _exchange(new, target)
     except OSError as error:

@@ -7,60 +7,18 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from saves import NEW, content, known, save, save_and_fail, save_folder, save_folder_and_fail, strays, whole
 
 from qlm.formats import atomic
 
-OLD, NEW = b"old content", b"new content" * 1000
+OLD = b"old content"
 CHILD = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[2])}
-KNOWN = {"config.json", "model.safetensors", "1_Pooling/config.json"}
-
-
-def known(name: str) -> bool:
-    return name in KNOWN
-
-
-def save(path: Path, data: bytes = NEW) -> None:
-    with atomic.write_file(path) as file:
-        file.write(data)
-
-
-def save_and_fail(path: Path, error: type[BaseException]) -> None:
-    with atomic.write_file(path) as file:
-        file.write(NEW)
-        raise error
-
-
-def save_folder(path: Path, text: str, **options: Any) -> None:
-    with atomic.write_folder(path, known=known, **options) as folder:
-        for name in KNOWN:
-            target = Path(folder, name)
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(f"{text} {name}")
-
-
-def save_folder_and_fail(path: Path, error: type[BaseException]) -> None:
-    with atomic.write_folder(path, known=known) as folder:
-        Path(folder, "config.json").write_text("half")
-        raise error
-
-
-def content(folder: Path) -> dict[str, str]:
-    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
-
-
-def whole(text: str) -> dict[str, str]:
-    return {name: f"{text} {name}" for name in KNOWN}
-
-
-def strays(folder: Path, *wanted: str) -> list[str]:
-    return sorted(set(os.listdir(folder)) - set(wanted))
 
 
 @pytest.fixture
@@ -313,42 +271,6 @@ def test_a_kill_at_any_moment(tmp_path: Path, kind: str) -> None:
         with atomic.write_folder(path, known=lambda name: name in "ab") as folder:
             Path(folder, "a").write_text("x")
     assert strays(tmp_path, "target") == []
-
-
-def test_a_leftover_is_removed_and_a_living_save_is_not(tmp_path: Path) -> None:
-    with atomic.write_file(tmp_path / "f") as outer:
-        outer.write(b"outer")
-        save(tmp_path / "f", b"inner")
-        assert (tmp_path / "f").read_bytes() == b"inner"
-    assert (tmp_path / "f").read_bytes() == b"outer"
-    leftover = tmp_path / (atomic._prefix("f") + "0123456789ab")
-    leftover.write_bytes(b"half")
-    other = tmp_path / (atomic._prefix("g") + "0123456789ab")
-    other.write_bytes(b"half")
-    save(tmp_path / "f")
-    assert strays(tmp_path, "f") == [other.name]
-
-
-def test_savers_of_one_target_do_not_disturb_each_other(tmp_path: Path) -> None:
-    errors: list[BaseException] = []
-
-    def work(text: str) -> None:
-        try:
-            for _ in range(10):
-                save(tmp_path / "f", text.encode() * 5000)
-                save_folder(tmp_path / "model", text)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(text,)) for text in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert (tmp_path / "f").read_bytes() in [text.encode() * 5000 for text in "abcd"]
-    assert content(tmp_path / "model") in [whole(text) for text in "abcd"]
-    assert strays(tmp_path, "f", "model") == []
 
 
 # ---- folders -------------------------------------------------------------------------------------------------------
