@@ -71,16 +71,24 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # The reader of our output has left, as `head` does: say nothing, and spare the interpreter a second failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # the reader of our output has left, as `head` does: say nothing
         return FAILED
     except Exception as error:
+        drop_output()
         if arguments.debug:
             traceback.print_exc()
         if isinstance(error, UsageError):
             arguments.parser.error(one_line(error))
         print(f"qlm: error: {one_line(error)}", file=sys.stderr)
         return FAILED
+
+
+def drop_output() -> None:
+    """Gives up what stdout cannot take: the interpreter's own flush at exit would fail again, with status 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: Exception) -> str:

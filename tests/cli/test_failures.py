@@ -128,15 +128,20 @@ def test_a_reader_that_leaves_is_no_error(encoder, texts):
     assert err == b""
 
 
-def test_a_full_disk_is_an_error(qlm, encoder):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_an_error(encoder, unbuffered):
+    """Buffered, Python flushes once more at exit, and would leave with its own status 120."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            command("embed", encoder, "text"), stdout=full, stderr=subprocess.PIPE, timeout=60, env=environment()
-        )
+            command("embed", encoder, "text"), stdout=full, stderr=subprocess.PIPE, timeout=60,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+        )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.decode().startswith("qlm: error: ")
+    error = done.stderr.decode()
+    assert error.startswith("qlm: error: ")
+    assert error.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
