@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .._version import __version__
 from . import classify, compare, cpu, embed, inspect, quantize
@@ -63,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        if argv is None:
+            # This process is the command, and its work is over: another Ctrl-C while the interpreter shuts down would
+            # replace the status by death through the signal.
+            with suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run(arguments: argparse.Namespace) -> int:
