@@ -12,15 +12,7 @@ import argparse
 from pathlib import Path
 
 import qlm
-
-RECIPES = [
-    "dynamic-int8",
-    "static-int8",
-    "dynamic-interval-int8",
-    "weight-only-int8",
-    "weight-only-int4",
-    "static-int16",
-]
+from qlm.recipe import RECIPES
 
 
 def read(path: Path, lines: int | None) -> tuple[list[str], list[str] | None]:

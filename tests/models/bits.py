@@ -1,4 +1,7 @@
-"""Prints checksums of what models give, for tests that compare fresh processes: python bits.py FOLDER ..."""
+"""Prints checksums of what a model gives, for tests that compare fresh processes: python bits.py MODEL [TEXTS]
+
+A line for the float model and for each recipe, of the first TEXTS texts (all by default).
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,23 @@ import sys
 import numpy as np
 
 import qlm
+from qlm.recipe import RECIPES
 
 TEXTS = ["a good film", "it is not a bad story, never boring", "", "the actor was dull and slow " * 9, "fun !"]
-RECIPES = (
-    "dynamic-int8",
-    "static-int8",
-    "dynamic-interval-int8",
-    "weight-only-int8",
-    "weight-only-int4",
-    "static-int16",
-)
 
 
 def checksum(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
 
 
-def answers(model: qlm.Model) -> str:
+def answers(model: qlm.Model, texts: list[str]) -> str:
     """The same whatever the batch: the texts in another order, in other batches, and padded."""
-    embedded = model.embed(TEXTS, batch_size=2)
-    order = np.random.default_rng(1).permutation(len(TEXTS))
-    shuffled = model.embed([TEXTS[i] for i in order], batch_size=4)
+    embedded = model.embed(texts, batch_size=2)
+    order = np.random.default_rng(1).permutation(len(texts))
+    shuffled = model.embed([texts[i] for i in order], batch_size=4)
     assert shuffled.tobytes() == embedded[order].tobytes()
     assert model.tokenizer is not None
-    rows = [row.ids for row in model.tokenizer.encode(TEXTS)]
+    rows = [row.ids for row in model.tokenizer.encode(texts)]
     width = max(map(len, rows)) + 3
     ids, mask = np.full((len(rows), width), 5), np.zeros((len(rows), width), int)
     for index, row in enumerate(rows):
@@ -46,11 +42,11 @@ def answers(model: qlm.Model) -> str:
 
 
 def main() -> None:
-    for folder in sys.argv[1:]:
-        model = qlm.load(folder)
-        print(folder, "float", answers(model))
-        for recipe in RECIPES:
-            print(folder, recipe, answers(qlm.quantize_model(model, recipe, calibration=TEXTS)))
+    texts = TEXTS[: int(sys.argv[2])] if len(sys.argv) > 2 else TEXTS
+    model = qlm.load(sys.argv[1])
+    print("float", answers(model, texts))
+    for recipe in RECIPES:
+        print(recipe, answers(qlm.quantize_model(model, recipe, calibration=texts), texts))
 
 
 if __name__ == "__main__":
