@@ -117,14 +117,7 @@ def granularity(shape: Sequence[int], axis: object, group_size: object) -> tuple
             f"axis and group_size exclude each other, got axis={shown(axis)}, group_size={shown(group_size)}"
         )
     if axis is not None:
-        number = integer("axis", axis)
-        if not -len(shape) <= number < len(shape):
-            raise ValueError(
-                f"axis must be within {-len(shape)}..{len(shape) - 1} for shape {tuple(shape)}, got {number}"
-                if shape
-                else f"axis must be None for an array of no axes, got {number}"
-            )
-        return number % len(shape), None
+        return axis_number(shape, axis), None
     if group_size is None:
         return None, None
     number = integer("group_size", group_size)
@@ -133,6 +126,16 @@ def granularity(shape: Sequence[int], axis: object, group_size: object) -> tuple
     if not shape:
         raise ValueError(f"group_size must be None for an array of no axes, got {number}")
     return None, number
+
+
+def axis_number(shape: Sequence[int], axis: object) -> int:
+    """axis, counted from 0 up.  ValueError: out of range."""
+    number, count = integer("axis", axis), len(shape)
+    if not count:
+        raise ValueError(f"axis must be None for an array of no axes, got {number}")
+    if not -count <= number < count:
+        raise ValueError(f"axis must be within {-count}..{count - 1} for shape {tuple(shape)}, got {number}")
+    return number % count
 
 
 def params_shape(shape: Sequence[int], axis: int | None, group_size: int | None) -> tuple[int, ...]:

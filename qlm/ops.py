@@ -13,6 +13,7 @@ from .arrays import (
     Ints,
     Layout,
     as_real,
+    axis_number,
     buffer_for,
     check_out,
     choice,
@@ -53,8 +54,9 @@ class _Subject(NamedTuple):
     group_size: int | None
 
     @classmethod
-    def of(cls, x: object, axis: object, group_size: object) -> _Subject:
+    def of(cls, x: object, axis: object, group_size: object, lent_axis: int | None = None) -> _Subject:
         source = as_real(x, "x")
+        axis = _joint_axis(source.shape, axis, lent_axis)
         number, group = granularity(source.shape, axis, group_size)
         return cls(source, to_float32(source), number, group)
 
@@ -116,7 +118,7 @@ def quantize(
     choice("grid", grid, GRIDS)
     choice("nonfinite", nonfinite, ("raise", "saturate"))
     watcher = observers.resolve(observer)
-    subject = _Subject.of(x, _lent("axis", axis, watcher.axis), group_size)
+    subject = _Subject.of(x, axis, group_size, watcher.axis)
     check_out(out, subject.source.shape, qtype.storage)
     buffer = buffer_for(out, subject.source.shape, qtype.storage, subject.data)
     saturate = nonfinite == "saturate"
@@ -129,7 +131,7 @@ def quantize(
     elif zero_point is not None:
         raise ValueError("zero_point needs a scale")
     else:
-        use = qparams.symmetric_or_default(_lent("symmetric", symmetric, watcher.symmetric), qtype)
+        use = qparams.symmetric_or_default(_joint_symmetric(symmetric, watcher.symmetric), qtype)
         params = _quantize_observed(subject, qtype, use, watcher, saturate, buffer)
     return QTensor._make(deliver(buffer, out), params, qtype, subject.axis, subject.group_size)
 
@@ -171,7 +173,10 @@ def _quantize_given(
 
 
 def _quantize_interval(subject: _Subject, qtype: QType, saturate: bool, buffer: Array) -> Params:
-    low, high, data = _observe(subject, observers.MinMax(), saturate)
+    low, high, bad = _core.range(subject.data, subject.layout)
+    if not saturate:
+        subject.refuse(bad)
+    data = subject.data if bad < 0 else _saturated(subject, low, high)  # a NaN's 0 must not stretch the range
     try:
         scale, offset, constant = _core.interval_params(low, high, qtype.name)
     except ValueError as error:
@@ -191,21 +196,35 @@ def _observe(subject: _Subject, watcher: observers.Observer, saturate: bool) -> 
     if not saturate:
         return (*watcher.estimate(subject.source, subject.data, subject.layout), subject.data)
     low, high, bad = _core.range(subject.data, subject.layout)
-    data = subject.data
-    if bad >= 0:
-        data = np.empty(subject.source.shape, np.float32)
-        _core.replace_nonfinite(subject.data, subject.layout, low, high, data)
+    data = subject.data if bad < 0 else _saturated(subject, low, high)
     return (*watcher.estimate(subject.source, data, subject.layout), data)
+
+
+def _saturated(subject: _Subject, low: Floats, high: Floats) -> Floats:
+    """The array with 0 for NaN and the ends of the finite values' ranges for infinities."""
+    data = np.empty(subject.source.shape, np.float32)
+    _core.replace_nonfinite(subject.data, subject.layout, low, high, data)
+    return data
 
 
 # ---- options that exclude each other -----------------------------------------------------------------------------
 
 
-def _lent(name: str, given: object, lent: object) -> object:
-    """An option, or what an observer lends for it.  ValueError: they differ."""
+def _joint_axis(shape: tuple[int, ...], given: object, lent: int | None) -> object:
+    """axis, or the one that an observer lends.  ValueError: they differ."""
+    if given is None or lent is None:
+        return lent if given is None else given
+    if axis_number(shape, given) != axis_number(shape, lent):
+        raise ValueError(f"axis is {shown(given)}, but the observer's is {lent}")
+    return given
+
+
+def _joint_symmetric(symmetric: object, lent: bool | None) -> bool | None:
+    """The same for symmetric."""
+    given = flag("symmetric", symmetric)
     if given is None or lent is None or given == lent:
         return lent if given is None else given
-    raise ValueError(f"{name} is {shown(given)}, but the observer's is {shown(lent)}")
+    raise ValueError(f"symmetric is {given}, but the observer's is {lent}")
 
 
 def _is_minmax(watcher: observers.Observer) -> bool:
@@ -238,7 +257,7 @@ def estimate_range(
     An empty range is 0, 0.  ValueError: NaN or an infinity, found in the same pass.
     """
     watcher = observers.resolve(observer)
-    subject = _Subject.of(x, _lent("axis", axis, watcher.axis), group_size)
+    subject = _Subject.of(x, axis, group_size, watcher.axis)
     low, high = watcher.estimate(subject.source, subject.data, subject.layout)
     return shaped(low, subject.params_shape), shaped(high, subject.params_shape)
 

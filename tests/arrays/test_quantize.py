@@ -226,6 +226,15 @@ def test_saturate_with_a_given_scale(dtype: str) -> None:
     assert q.values.tolist() == [zero, kind.max, kind.min, zero]
 
 
+@given(st.data(), dtypes)
+def test_saturate_cuts_the_interval_of_the_finite_values(data: st.DataObject, dtype: str) -> None:
+    """The code that NaN gets is that of 0, which must not stretch an interval far from 0."""
+    x = np.array(data.draw(st.permutations([NAN, INF, -INF, 10.0, 11.5, 14.0])), np.float32)
+    q = qlm.quantize(x, dtype, grid="interval", nonfinite="saturate")
+    wanted = qlm.quantize(np.clip(np.nan_to_num(x, nan=0.0), 10, 14), dtype, grid="interval")
+    assert q == wanted
+
+
 def test_saturate_without_a_finite_value() -> None:
     q = qlm.quantize([[NAN, INF], [1.0, 2.0]], axis=0, nonfinite="saturate")
     assert q.scale[0] == 1
@@ -287,6 +296,8 @@ def test_an_observer_lends_its_settings(rng: np.random.Generator) -> None:
     assert qlm.quantize(x, observer="moving-average") == qlm.quantize(x)
     low, _ = qlm.estimate_range(x, observer=observer)
     assert low.shape == (6,)
+    for axis, lent in ((-1, 1), (1, -1)):  # one axis, counted from either end
+        assert qlm.quantize(x, axis=axis, observer=qlm.observers.MinMax(axis=lent)) == qlm.quantize(x, axis=1)
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------
