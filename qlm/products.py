@@ -42,16 +42,17 @@ _CODES = frozenset({"int8", "uint8", "int16", "uint16"})
 class PackedWeight:
     """A linear's weight [out, in], laid out once for this CPU's fastest kernel; made by qlm.pack."""
 
-    __slots__ = ("_packed",)
+    __slots__ = ("_nonfinite", "_packed")
     _packed: _core.PackedWeight
+    _nonfinite: ValueError | None  # why only a float product takes these weights
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError("a PackedWeight is made by qlm.pack")
 
     @classmethod
-    def _make(cls, packed: _core.PackedWeight) -> PackedWeight:
+    def _make(cls, packed: _core.PackedWeight, nonfinite: ValueError | None = None) -> PackedWeight:
         self = object.__new__(cls)
-        self._packed = packed
+        self._packed, self._nonfinite = packed, nonfinite
         return self
 
     @property
@@ -86,7 +87,10 @@ def pack(weight: object) -> PackedWeight:
     source = as_real(weight, "weight")
     if source.ndim != 2:
         raise ValueError(f"weight must be [out, in], got the shape {source.shape}")
-    return PackedWeight._make(_core.pack(to_float32(source), None, 0, None, None, None))
+    data = to_float32(source)
+    bad = ~np.isfinite(data)
+    nonfinite = nonfinite_error("weight", source, int(np.argmax(bad))) if bad.any() else None
+    return PackedWeight._make(_core.pack(data, None, 0, None, None, None), nonfinite)
 
 
 def _pack_codes(weight: QTensor) -> _core.PackedWeight:
@@ -170,9 +174,11 @@ def linear(
     choice("grid", grid, GRIDS)
     feed = _feed(x, packed, input, group_size, grid)
     shape = (*feed.shape[:-1], packed.shape[0])
-    is_float = feed.kind == "float"
-    bias_data = None if bias is None else _vector("bias", bias, packed.shape[0], is_float and input == "float32")
-    residual_data = None if residual is None else _addend(residual, shape, is_float and input == "float32")
+    any_number = feed.kind == "float" and input == "float32"
+    if packed._nonfinite is not None and not any_number:
+        raise ValueError(*packed._nonfinite.args)
+    bias_data = None if bias is None else _vector("bias", bias, packed.shape[0], any_number)
+    residual_data = None if residual is None else _addend(residual, shape, any_number)
     check_out(out, shape, _FLOAT32)
     buffer = buffer_for(out, shape, _FLOAT32, feed.rows, residual_data, bias_data)
     _run(feed, packed, bias_data, activation, residual_data, buffer)
@@ -303,8 +309,7 @@ def matmul(a: object, b: object) -> Array:
     `a` excepted), NaN and infinities that would have to be quantized.
     """
     if isinstance(b, QTensor):
-        left = a if isinstance(a, QTensor) else quantize_dynamic(_not_packed("a", a))
-        return _quantized_product(left, b)
+        return _quantized_product(a if isinstance(a, QTensor) else _quantized_rows(a, b), b)
     if isinstance(a, QTensor):
         raise TypeError("b must be a QTensor where a is one: quantize b, or dequantize a")
     return _array_product(as_real(_not_packed("a", a), "a"), as_real(_not_packed("b", b), "b"))
@@ -315,6 +320,17 @@ def _array_product(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu" and b.dtype.kind in "iu":
         return _integer_product(a, b, plan)
     return _float_product(to_float32(a), to_float32(b), plan)
+
+
+def _quantized_rows(a: object, b: QTensor) -> QTensor:
+    """`a` as the left side of a product with `b`, its rows quantized; errors name it."""
+    source = as_real(_not_packed("a", a), "a")
+    _Plan.of(source.shape, b.shape)
+    try:
+        return quantize_dynamic(source)
+    except ValueError:
+        as_float32_finite(source, "a")
+        raise
 
 
 def _not_packed(name: str, value: object) -> object:
@@ -409,13 +425,15 @@ def _quantized_product(a: QTensor, b: QTensor) -> Floats:
     plan = _Plan.of(a.shape, b.shape)
     if a.axis == a.ndim - 1 and a.shape[-1] != 1:
         raise ValueError(_varies("a", a, f"axis {a.axis}"))
-    rows, columns = _row_params(a), _columns(b, plan)
+    depth = plan.left[-1]
+    _check_columns(b, depth)
     out = np.zeros(plan.result, np.float32)
-    if not out.size:
+    if not out.size or not depth:
         return out
+    rows, columns = _row_params(a), _columns(b, plan)
     parts = [_by_batch(part, plan, rows_of=True) for part in (rows.scale, rows.zero, rows.offset)]
     right_parts = [_by_batch(part, plan, rows_of=False) for part in columns]
-    group = rows.group if rows.group < a.shape[-1] else 0
+    group = rows.group if rows.group < depth else 0
     indices = np.ndindex(*plan.batch)
     for index, (left, right, target) in zip(indices, plan.matrices(a.values, b.values, out), strict=True):
         scale, zero, offset = (None if part is None else np.ascontiguousarray(part[index]) for part in parts)
@@ -445,13 +463,16 @@ def _by_batch(params: Any, plan: _Plan, *, rows_of: bool) -> Any:
     return np.broadcast_to(params, (*plan.batch, plan.right[-1]))
 
 
-def _columns(b: QTensor, plan: _Plan) -> _Columns:
+def _check_columns(b: QTensor, depth: int) -> None:
     """ValueError: a parameter that varies along K."""
-    k_axis, depth = max(b.ndim - 2, 0), plan.right[-2]
+    k_axis = max(b.ndim - 2, 0)
     if depth != 1 and b.axis == k_axis:
         raise ValueError(_varies("b", b, f"axis {b.axis}"))
     if b.group_size is not None and (depth != 1 if b.ndim > 1 else b.group_size < depth):
         raise ValueError(_varies("b", b, f"axis {k_axis}, in groups of {b.group_size} along the last axis,"))
+
+
+def _columns(b: QTensor, plan: _Plan) -> _Columns:
     zero, offset = qparams.flat_zeros(b.zero_point), qparams.flat_offset(b.offset)
     return _Columns(
         _spread_columns(qparams.flat_scale(b.scale), b, plan),

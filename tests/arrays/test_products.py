@@ -166,6 +166,17 @@ def test_nan_and_infinities_propagate_only_through_float_products(rng: np.random
         qlm.linear(np.ones((2, 3)), weight, residual=[np.nan, 0, 0, 0])
 
 
+def test_a_weight_that_is_not_finite_needs_a_float_product() -> None:
+    weight = np.ones((2, 3))
+    weight[1, 2] = np.inf
+    for given_weight in (weight, qlm.pack(weight)):
+        got = qlm.linear(np.ones((1, 3)), given_weight, input="float32")
+        np.testing.assert_array_equal(got, [[3, np.inf]])
+        for x in (np.ones((1, 3)), qlm.quantize(np.ones((1, 3)))):
+            with pytest.raises(ValueError, match=r"^weight holds inf at index \(1, 2\)"):
+                qlm.linear(x, given_weight)
+
+
 def test_linear_into_out(rng: np.random.Generator) -> None:
     x, weight = rng.normal(size=(3, 4)).astype(F32), qlm.quantize(rng.normal(size=(4, 4)), axis=0)
     wanted = qlm.linear(x, weight, residual=x)
@@ -385,12 +396,21 @@ def test_parameters_along_k_are_refused(a: Any, b: Any, words: str) -> None:
         (np.ones((2, 3)), [["a"]], TypeError, "b must hold real numbers"),
         (qlm.quantize(np.ones((2, 3))), np.ones((3, 2)), TypeError, "b must be a QTensor where a is one"),
         (np.ones((2, 3)), qlm.pack(np.ones((3, 2))), TypeError, r"qlm\.linear"),
-        (np.full((2, 3), np.nan), qlm.quantize(np.ones((3, 2))), ValueError, "holds nan at index"),
+        (np.full((2, 3), np.nan), qlm.quantize(np.ones((3, 2))), ValueError, r"^a holds nan at index \(0, 0\)"),
+        (1.0, qlm.quantize(np.ones((3, 2))), ValueError, "a and b must have at least one axis"),
     ],
 )
 def test_arguments_of_matmul(a: Any, b: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         qlm.matmul(a, b)
+
+
+def test_qtensors_of_no_k_have_products_of_zeros() -> None:
+    for options in ({}, {"group_size": 2}):
+        vector = qlm.quantize(np.zeros(0), **options)
+        assert qlm.matmul(vector, vector) == 0
+    rows = qlm.quantize(np.zeros((2, 0)), axis=0, grid="interval")
+    np.testing.assert_array_equal(qlm.matmul(rows, qlm.quantize(np.zeros((0, 3)), axis=1)), np.zeros((2, 3)))
 
 
 def test_float_matmul_propagates() -> None:
