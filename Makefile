@@ -14,7 +14,7 @@ all: $(VENV)/installed
 # The extension is rebuilt when its sources change; Python sources are used where they stand.
 $(VENV)/installed: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade "setuptools>=68" wheel "numpy>=2.0"
+	$(PIP) install --upgrade "setuptools>=77" wheel "numpy>=2.0"
 	$(PIP) install --no-build-isolation --editable ".[llm]"
 	@touch $@
 
