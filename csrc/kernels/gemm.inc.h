@@ -75,6 +75,7 @@ typedef TILE(sum) TILE(sums)[TILE_MR][TILE_COLUMNS];
 QLM_INLINE void TILE(take_step)(const int m, const char *a, size_t lda, const char *b, TILE(sums) sums)
 {
     TILE(right) right[TILE_COLUMNS];
+    for (size_t at = 0; at < TILE_STEP_BYTES; at += 64) __builtin_prefetch(b + TILE_AHEAD + at);
     TILE_EACH_COLUMN(TILE_LOAD, 0);
     TILE_EACH_ROW(TILE_STEP_ROW);
 }
@@ -150,4 +151,5 @@ QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, con
 #undef TILE_SPLIT
 #undef TILE_KEEP
 #undef TILE_WIDTH
+#undef TILE_AHEAD
 #undef TILE_STEP_BYTES
