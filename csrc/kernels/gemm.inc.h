@@ -30,8 +30,8 @@
  * steps then add to different sums, and a call runs as fast as the panel can be read.
  */
 /* How far ahead a panel is asked for: a model's weights come from L3 or memory, and panels lie one behind another. A
- * sentence of 16 tokens through MiniLM took 15 % less time; nearer (1 KiB) and farther (4, 8, 16 KiB) gained less, and a
- * panel that is in L1 anyway loses about 1 %.  A prefetch past the end of memory does nothing. */
+ * sentence of 16 tokens through MiniLM took 15 % less time; nearer (1 KiB) and farther (4, 8, 16 KiB) gained less, and
+ * a panel that is in L1 anyway loses about 1 %.  A prefetch past the end of memory does nothing. */
 #define TILE_AHEAD 2048
 #define TILE_WIDTH (sizeof(TILE(sum)) / sizeof(TILE_C))
 
