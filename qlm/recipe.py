@@ -147,6 +147,8 @@ class Recipe:
             raise
         except (TypeError, ValueError) as error:
             raise FormatError(str(error), file=path) from error
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{os.fsdecode(path)}: {error}") from error
 
     @classmethod
     def of(cls, value: object, argument: str = "recipe") -> Recipe:

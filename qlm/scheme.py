@@ -14,6 +14,7 @@ GRANULARITIES = ("channel", "tensor", "group", "token")
 OBSERVERS = ("minmax", "moving_average")
 LATER_OBSERVERS = ("percentile", "mse", "entropy")
 GRIDS = ("affine", "interval")
+MAX_GROUP = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,14 @@ def checked_observer(value: object) -> str | None:
 
 
 def checked_group_size(value: object) -> int | None:
-    """None, or an integer > 0 as int."""
+    """None, or an integer from 1 to MAX_GROUP as int."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"group_size must be an integer, got {shown(value)}")
     size = operator.index(value)
-    if size <= 0:
-        raise ValueError(f"group_size must be > 0, got {size}")
+    if not 1 <= size <= MAX_GROUP:
+        raise ValueError(f"group_size must be within 1..{MAX_GROUP}, got {size}")
     return size
 
 

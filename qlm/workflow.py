@@ -15,7 +15,7 @@ import numpy as np
 from . import _core
 from .arrays import Floats, to_float32
 from .calibration import Progress, Seen, Statistics, calibrate
-from .errors import FormatError, shown
+from .errors import FormatError, UnsupportedError, shown
 from .formats.checkpoint import Checkpoint, open_checkpoint
 from .formats.tokenizer import read_tokenizer, require_library
 from .methods.rtn import round_to_nearest
@@ -44,8 +44,11 @@ def load(path: str | os.PathLike[str], *, recipe: object = None, activations: st
     OSError: the system's.  ValueError: a recipe that needs calibration.
     """
     require_library()
-    if activations is not ... and activations not in (None, "dynamic"):
-        raise ValueError(f"activations must be None or 'dynamic', got {shown(activations)}")
+    if activations is not ... and activations is not None:
+        if not isinstance(activations, str):
+            raise TypeError(f"activations must be None or 'dynamic', got {shown(activations)}")
+        if activations != "dynamic":
+            raise ValueError(f"activations must be None or 'dynamic', got {shown(activations)}")
     wanted = None if recipe is None else Recipe.of(recipe)
     if wanted is not None and wanted.needs_calibration:
         raise ValueError("recipe: it needs calibration data: load the float model, then use quantize_model")
@@ -92,10 +95,14 @@ def _saved_recipe(checkpoint: Checkpoint) -> Recipe | None:
     settings = checkpoint.qlm.get("recipe")
     if settings is None:
         return None
+    if not isinstance(settings, dict):
+        raise FormatError("must be a JSON object", file=checkpoint.weights_file, key="recipe")
     try:
-        return Recipe.of(dict(settings))
+        return Recipe.from_dict(settings)
     except (TypeError, ValueError) as error:
         raise FormatError(str(error), file=checkpoint.weights_file, key="recipe") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{checkpoint.weights_file}: recipe: {error}") from error
 
 
 def _with_activations(model: Model, kind: str | None) -> Model:
@@ -144,6 +151,8 @@ def quantize_model(
     """
     if not isinstance(model, Model):
         raise TypeError(f"model must be a Model, got {shown(model)}")
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {shown(executor)}")
     wanted = Recipe.of(recipe)
     plan = wanted.layers(model.weights.linears)
     _check_float(model, plan, wanted.embedding_scheme)

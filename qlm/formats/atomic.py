@@ -105,6 +105,11 @@ def write_folder(path: Path, *, known: Callable[[str], bool], overwrite: bool = 
         os.close(fd)
 
 
+def check_target(path: Path, *, known: Callable[[str], bool], overwrite: bool = True) -> None:
+    """Raises what `write_folder` would of a target that it does not replace."""
+    _check_folder(_resolve(path), known, overwrite)
+
+
 def recover(path: Path) -> None:
     """Undoes half a replacement of the folder `path`: a crash between two renames left the old one aside."""
     target = _resolve(path)

@@ -196,7 +196,7 @@ def _check_model(model: dict[str, Any], path: str, vocab_size: int) -> None:
         raise FormatError("must be a JSON object", file=path, key="vocab")
     _check_ids(list(vocab.items()), path, vocab_size)
     unknown = model.get("unk_token")
-    if model.get("type") == "WordPiece" and unknown not in vocab:
+    if model.get("type") == "WordPiece" and not (isinstance(unknown, str) and unknown in vocab):
         raise FormatError(f"the vocabulary lacks {shown(unknown)}", file=path, key="unk_token")
 
 

@@ -230,6 +230,12 @@ class Model:
         An existing folder is replaced in one step, or left whole.  ValueError: the folder holds a file that no save
         writes.  FileExistsError: it exists, and overwrite is False.  UnsupportedError: another format.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path must be a string or a path, got {shown(path)}")
+        if not isinstance(format, str):
+            raise TypeError(f"format must be a string, got {shown(format)}")
+        if not isinstance(overwrite, (bool, np.bool_)):
+            raise TypeError(f"overwrite must be True or False, got {shown(overwrite)}")
         if format in LATER_FORMATS:
             raise UnsupportedError(f"format: {format} is not supported yet, there is qlm")
         if format != "qlm":

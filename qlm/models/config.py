@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FormatError, UnsupportedError, shown
 
 MAX_SIZE = 2**31 - 1
+FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127
 
 
 def at_least(config: Mapping[str, Any], key: str, least: int, file: str, default: int | None = None) -> int:
@@ -20,10 +20,10 @@ def at_least(config: Mapping[str, Any], key: str, least: int, file: str, default
 
 
 def number(config: Mapping[str, Any], key: str, file: str, default: float | None = None) -> float:
-    """A number > 0 that is finite."""
+    """A number > 0 that float32 holds."""
     value = _value(config, key, default, file)
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise FormatError(f"must be a number > 0, got {shown(value)}", file=file, key=key)
+    if type(value) not in (int, float) or not 0 < value <= FLOAT32_MAX:
+        raise FormatError(f"must be a number > 0 within float32, got {shown(value)}", file=file, key=key)
     return float(value)
 
 

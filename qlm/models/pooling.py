@@ -110,12 +110,22 @@ def _mode(files: Files, folder: str, hidden: int) -> str:
         raise FormatError(reason, file=path, key="word_embedding_dimension")
     chosen = _chosen(settings, path)
     if not chosen:
-        return "mean"
+        return _named(settings, path)
     if len(chosen) > 1:
         raise UnsupportedError(f"{path}: several pooling modes side by side ({', '.join(chosen)}) are not supported")
     if chosen[0] not in MODES:
         raise UnsupportedError(f"{path}: {chosen[0]} is not supported")
     return MODES[chosen[0]]
+
+
+def _named(settings: dict[str, Any], path: str) -> str:
+    """The mode of a file without switches: a word, or the mean."""
+    word = settings.get("pooling_mode", "mean")
+    if not isinstance(word, str):
+        raise FormatError(f"must be a string, got {shown(word)}", file=path, key="pooling_mode")
+    if word not in MODES.values():
+        raise UnsupportedError(f"{path}: pooling_mode {shown(word)} is not supported")
+    return word
 
 
 def _chosen(settings: dict[str, Any], path: str) -> list[str]:

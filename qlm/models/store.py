@@ -21,6 +21,7 @@ from ..formats import atomic
 from ..formats.checkpoint import Checkpoint, is_written_by_save
 from ..formats.tensors import write_tensors
 from ..qtensor import QTensor
+from ..scheme import MAX_GROUP
 from .base import Model
 from .linear import Activations, Linear, Weight, divisors
 
@@ -49,6 +50,9 @@ class CheckpointSource:
         if not isinstance(layers, dict):
             raise FormatError("layers must be a JSON object", file=checkpoint.weights_file, key="layers")
         self._layers = layers
+        for layer in layers:
+            if f"{layer}.weight" not in checkpoint.files:
+                raise FormatError("qlm's metadata describe a layer that is not there", file=self.file(""), key=layer)
 
     def __contains__(self, name: object) -> bool:
         return name in self._originals
@@ -67,6 +71,8 @@ class CheckpointSource:
     def linear(self, name: str, weight: Weight, bias: Array | None) -> Linear:
         described = self._layers.get(self.original(f"{name}.weight").removesuffix(".weight"))
         input_scale = self._input_scale(name, weight.shape[1])
+        if described is None and f"{name}.activation_scale" in self:
+            raise self._refused(f"{name}.activation_scale", "qlm's metadata do not describe the layer's activations")
         activations = None if described is None else self._activations(name, described)
         if activations is not None:
             self._check_fit(name, weight, activations, input_scale)
@@ -92,8 +98,8 @@ class CheckpointSource:
         kind, grid, group, symmetric = (described[key] for key in ("kind", "grid", "group_size", "symmetric"))
         if kind not in ("dynamic", "static") or grid not in ("affine", "interval") or type(symmetric) is not bool:
             raise self._refused(name, f"unknown activations {shown(described)}")
-        if group is not None and (type(group) is not int or group < 1):
-            raise self._refused(name, f"group_size must be null or an integer > 0, got {shown(group)}")
+        if group is not None and (type(group) is not int or not 1 <= group <= MAX_GROUP):
+            raise self._refused(name, f"group_size must be null or from 1 to {MAX_GROUP}, got {shown(group)}")
         if (grid == "interval" and (symmetric or kind == "static")) or (kind == "static" and group is not None):
             raise self._refused(name, f"activations that contradict themselves: {shown(described)}")
         qtype = self._qtype(name, described["dtype"])
@@ -110,6 +116,8 @@ class CheckpointSource:
             return dtypes.get(word)
         except (TypeError, ValueError) as error:
             raise self._refused(name, str(error)) from None
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.file(name)}: {self.original(name)}: {error}") from None
 
     def _zero_point(self, name: str, qtype: dtypes.QType) -> int:
         value = self.read(name) if name in self else None
@@ -163,6 +171,11 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool) -
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Whether `path` may be saved to, before the work on what is saved: raises what `save_model` would."""
+    atomic.check_target(path, known=is_written_by_save, overwrite=overwrite)
+
+
 def _write_files(model: Model, folder: str) -> None:
     for name, data in _texts(model).items():
         target = os.path.join(folder, *name.split("/"))
@@ -186,20 +199,20 @@ class _Whole:
 
 def _texts(model: Model) -> dict[str, bytes]:
     config = model.config
-    if model.recipe is not None:
+    if _described(model) is not None:
         config[CONFIG_KEY] = {"version": VERSION}
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return {"config.json": text.encode(), **model.folder.assets}
 
 
 def _described(model: Model) -> dict[str, Any] | None:
-    if model.recipe is None:
-        return None
     layers = {
         model.weights.stored_name(name, "").removesuffix("."): _layer(linear.activations)
         for name, linear in model.weights.linears.items()
         if linear.activations is not None
     }
+    if model.recipe is None:
+        return {"layers": layers} if layers else None
     return {"recipe": model.recipe.to_dict(), "layers": layers}
 
 

@@ -74,6 +74,8 @@ def test_sizes(folder: Path, key: str, value: Any) -> None:
         ("layer_norm_eps", 0),
         ("layer_norm_eps", "1e-12"),
         ("layer_norm_eps", -1.0),
+        ("layer_norm_eps", 1e300),
+        ("layer_norm_eps", 10**399),
         ("layer_norm_eps", False),
         ("hidden_act", 3),
         ("is_decoder", 1),

@@ -48,6 +48,14 @@ def test_a_pooling_folder_without_modules(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.embed("good film"), expected(model, "good film", "cls"), atol=1e-5)
 
 
+def test_a_mode_by_its_word(tmp_path: Path) -> None:
+    folder = tiny_bert(tmp_path / "m")
+    write_pooling(folder, mode="cls")
+    switches = qlm.load(folder).embed("good film")
+    put(folder, "1_Pooling/config.json", {"pooling_mode": "cls"})
+    assert qlm.load(folder).embed("good film").tobytes() == switches.tobytes()
+
+
 def test_settings_survive_a_save(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path / "m")
     write_pooling(folder, mode="cls", max_length=9)
@@ -82,6 +90,7 @@ def module(kind: Any, path: Any) -> dict[str, Any]:
         ("1_Pooling/config.json", {"word_embedding_dimension": 33}),
         ("1_Pooling/config.json", {"word_embedding_dimension": "32"}),
         ("1_Pooling/config.json", {"pooling_mode_cls_token": 1}),
+        ("1_Pooling/config.json", {"pooling_mode": ["cls"]}),
         ("sentence_bert_config.json", []),
         ("sentence_bert_config.json", {"max_seq_length": 0}),
         ("sentence_bert_config.json", {"max_seq_length": "9"}),
@@ -104,6 +113,7 @@ def test_bad_files(tmp_path: Path, name: str, content: Any) -> None:
         ("modules.json", [module("os.system", "")], "system"),
         ("1_Pooling/config.json", {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "several"),
         ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "weightedmean"),
     ],
 )
 def test_what_qlm_does_not_run(tmp_path: Path, name: str, content: Any, word: str) -> None:

@@ -348,6 +348,8 @@ def test_refused(model: qlm.Model) -> None:
         quantize_model("model", "dynamic-int8")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="progress"):
         quantize_model(model, "dynamic-int8", progress="bar")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="executor"):
+        quantize_model(model, "dynamic-int8", executor=3)  # type: ignore[arg-type]
 
 
 def test_classify_needs_a_classifier(tmp_path: Path) -> None:

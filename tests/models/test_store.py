@@ -127,6 +127,8 @@ def test_float_activations_of_a_quantized_folder(folder: Path, tmp_path: Path) -
     assert dynamic.classify(TEXTS).tobytes() == qlm.load(tmp_path / "dynamic-int8").classify(TEXTS).tobytes()
     with pytest.raises(ValueError, match="activations"):
         qlm.load(folder, activations="static")
+    with pytest.raises(TypeError, match="activations"):
+        qlm.load(folder, activations=8)  # type: ignore[arg-type]
 
 
 # ---- saving in one step -----------------------------------------------------------------------------------------
@@ -191,6 +193,9 @@ def test_formats(folder: Path, tmp_path: Path) -> None:
         model.save(tmp_path / "x", format="zip")
     with pytest.raises(ValueError, match="type"):
         model.save(tmp_path / "x", type="Q8_0")  # type: ignore[arg-type]
+    for argument, value in {"path": 3, "format": 3, "overwrite": 3}.items():
+        with pytest.raises(TypeError, match=argument):
+            model.save(**{"path": tmp_path / "x", argument: value})  # type: ignore[arg-type]
     assert not (tmp_path / "x").exists()
 
 
@@ -280,6 +285,11 @@ ONES = np.ones(32, np.float32)
         says("group_size", 0),
         says("group_size", 8),
         says("group_size", "8"),
+        says("group_size", 2**31),
+        says("group_size", 2**70),
+        lambda _, described: described["layers"].pop(QUERY),
+        lambda _, described: described["layers"].update({"encoder.layer.9": described["layers"][QUERY]}),
+        table("layers", {}),
         lambda _, described: described["layers"].update({QUERY: "static"}),
         lambda _, described: described["layers"].update({QUERY: {"kind": "static"}}),
         table("layers", []),
@@ -288,6 +298,8 @@ ONES = np.ones(32, np.float32)
         table("recipe", {"weights": "int99"}),
         table("recipe", "int8"),
         table("recipe", [1]),
+        table("recipe", 3),
+        table("recipe", {"group_size": 2**31}),
         table("version", "1"),
     ],
 )
@@ -302,11 +314,26 @@ def test_changed_folders(
         qlm.load(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("change", [says("dtype", "int4"), says("dtype", "int3"), table("version", 2)])
+@pytest.mark.parametrize(
+    "change",
+    [says("dtype", "int4"), says("dtype", "int3"), table("version", 2), table("recipe", {"weights": "int3"})],
+)
 def test_folders_of_later_versions(
     folder: Path, tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
 ) -> None:
     qlm.quantize_model(qlm.load(folder), "static-int8", calibration=TEXTS).save(tmp_path / "saved")
     edit(tmp_path / "saved", change)
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnsupportedError, match=r"model\.safetensors"):
         qlm.load(tmp_path / "saved")
+
+
+def test_quantized_weights_of_another_program(folder: Path, tmp_path: Path) -> None:
+    """They come without a recipe; what is done to their activations outlives a save all the same."""
+    qlm.quantize_model(qlm.load(folder), "weight-only-int8").save(tmp_path / "saved")
+    edit(tmp_path / "saved", lambda _, described: [described.pop(key) for key in ("recipe", "layers")])
+    weight_only, dynamic = qlm.load(tmp_path / "saved"), qlm.load(tmp_path / "saved", activations="dynamic")
+    assert weight_only.recipe is None
+    assert dynamic.classify(TEXTS).tobytes() != weight_only.classify(TEXTS).tobytes()
+    for model in (weight_only, dynamic):
+        model.save(tmp_path / "again")
+        assert qlm.load(tmp_path / "again").classify(TEXTS).tobytes() == model.classify(TEXTS).tobytes()

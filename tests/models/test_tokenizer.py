@@ -167,6 +167,7 @@ def set_in(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         set_in("model", "vocab", "good", value=1),
         set_in("model", "unk_token", value="[NONE]"),
         set_in("model", "unk_token", value=None),
+        set_in("model", "unk_token", value=["[UNK]"]),
         set_in("model", "max_input_chars_per_word", value=-1),
         set_in("added_tokens", value={}),
         set_in("added_tokens", value=["[PAD]"]),
