@@ -73,13 +73,14 @@ def measure(
     texts = 0
     for batch in batches(reference, data, labels):
         if not texts:
-            for model in (reference, *candidates.values()):
-                model.forward(batch.ids, batch.mask, batch.type_ids)
+            timed(reference, batch)
+            for tally in tallies.values():
+                tally.answer(batch)
         expected, seconds = timed(reference, batch)
         check_finite(expected, "reference", texts)
         for tally in tallies.values():
-            found, own_seconds = timed(tally.model, batch)
-            check_finite(found, f"candidate {shown(tally.name)}", texts)
+            found, own_seconds = tally.answer(batch)
+            check_finite(found, tally.who, texts)
             tally.add(batch, expected, seconds, found, own_seconds)
         texts += batch.size
         if len(kept) < least_timings:
@@ -94,7 +95,11 @@ def check_models(reference: Model, candidates: Mapping[str, Model]) -> None:
     """TypeError, ValueError: no models, or models whose answers cannot be held against each other."""
     if not candidates:
         raise ValueError("candidate: no model to compare")
-    for who, model in (("reference", reference), *candidates.items()):
+    for name in candidates:
+        if not isinstance(name, str):
+            raise TypeError(f"candidate: a name must be a string, got {shown(name)}")
+    named = {f"candidate {shown(name)}": model for name, model in candidates.items()}
+    for who, model in {"reference": reference, **named}.items():
         if not hasattr(model, "forward"):
             raise TypeError(f"{who} must be a Model, got {shown(model)}")
     for name, model in candidates.items():
@@ -160,12 +165,20 @@ def items(data: Iterable[Any]) -> Iterator[Any]:
     if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
         raise TypeError(f"data must be a list of texts or of token arrays, got {shown(data)}")
     for item in data:
-        if isinstance(item, str) or np.ndim(item) == 1:
+        depth = 1 if isinstance(item, str) else dimensions(item)
+        if depth == 1:
             yield item
-        elif np.ndim(item) == 2:
+        elif depth == 2:
             yield from item
         else:
             raise TypeError(f"data must hold texts or arrays of token ids, got {shown(item)}")
+
+
+def dimensions(item: Any) -> int:
+    try:
+        return np.ndim(item)
+    except ValueError:
+        raise ValueError(f"data: rows of different lengths in {shown(item)}") from None
 
 
 def label_indices(labels: Iterable[Any], names: Sequence[str]) -> Iterator[int]:
@@ -232,6 +245,18 @@ class Tally:
     candidate_right: int = 0
     only_reference_right: int = 0
     only_candidate_right: int = 0
+
+    @property
+    def who(self) -> str:
+        """The candidate, for messages."""
+        return f"candidate {shown(self.name)}"
+
+    def answer(self, batch: Batch) -> tuple[Answer, float]:
+        """`timed`.  ValueError: tokens that the reference takes and the candidate does not."""
+        try:
+            return timed(self.model, batch)
+        except ValueError as error:
+            raise ValueError(f"{self.who}: {error}") from error
 
     def add(self, batch: Batch, expected: Answer, expected_seconds: float, found: Answer, seconds: float) -> None:
         count = batch.size
@@ -309,8 +334,7 @@ def layer_errors(reference: Model, candidate: Model) -> dict[str, LayerError]:
 
 def layer_error(expected: Linear, found: Linear) -> LayerError:
     stats = _error_stats(effective_weight(expected), effective_weight(found))
-    is_exact = stats.max_abs == 0
-    return LayerError(found.bits, stats.sqnr_db, 1.0 if is_exact else stats.cosine)
+    return LayerError(found.bits, stats.sqnr_db, stats.cosine)
 
 
 def effective_weight(linear: Linear) -> Floats:

@@ -369,7 +369,8 @@ def _error_stats(source: Array, floats: Floats) -> ErrorStats:
         products += float((x * y).sum())
         theirs += float((x * x).sum())
         ours += float((y * y).sum())
-    return ErrorStats(squares / max(exact.size, 1), worst, _decibels(theirs, squares), _cosine(products, theirs, ours))
+    cosine = 1.0 if worst == 0 else _cosine(products, theirs, ours)  # rounding would leave equals short of 1
+    return ErrorStats(squares / max(exact.size, 1), worst, _decibels(theirs, squares), cosine)
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -64,6 +64,8 @@ def assert_quantized_close(
     shape or no limit.
     """
     __tracebackhide__ = True
+    if not hasattr(q, "error"):
+        raise TypeError(f"q must be a QTensor, got {shown(type(q).__name__)}")
     limits = checked_limits(max_abs=max_abs, min_sqnr_db=min_sqnr_db, min_cosine=min_cosine)
     expected = np.asarray(x)
     if expected.shape != q.shape:

@@ -204,6 +204,7 @@ def test_labels_by_name_and_index():
         ([1, 2], None, TypeError, "data"),
         ([[0.5, 1.5]], None, TypeError, "integer"),
         ([[]], None, TypeError, "integer"),
+        ([[[1, 2], [3]]], None, ValueError, "data"),
         (["a"], [], ValueError, "fewer"),
         (["a"], [0, 1], ValueError, "more"),
         (["a", "b"], [0, 2], ValueError, r"labels\[1\]"),
@@ -228,10 +229,25 @@ def test_models_that_do_not_fit():
         qlm.compare(model, {"slim": FakeModel(second[:, :4], ("x", "y"))}, ["a"])
     with pytest.raises(TypeError, match="candidate"):
         qlm.compare(model, "path/to/model", ["a"])
+    with pytest.raises(TypeError, match="candidate 'a'"):
+        qlm.compare(model, {"a": "path/to/model"}, ["a"])
+    with pytest.raises(TypeError, match="name"):
+        qlm.compare(model, {3: model}, ["a"])
     with pytest.raises(ValueError, match="candidate"):
         qlm.compare(model, {}, ["a"])
     with pytest.raises(ValueError, match="does not classify"):
         qlm.compare(FakeModel(first), FakeModel(second), ["a"], labels=[0])
+
+
+def test_tokens_that_a_candidate_does_not_take():
+    model, other = FakeModel(tables()[0]), FakeModel(tables()[1])
+
+    def refuse(ids, mask, type_ids):
+        raise ValueError("input_ids must be within 0..7")
+
+    other.forward = refuse
+    with pytest.raises(ValueError, match="candidate 'small': input_ids"):
+        qlm.compare(model, {"small": other}, [[1, 9]])
 
 
 def test_an_answer_that_is_not_finite():

@@ -91,3 +91,11 @@ def test_bad_arguments_of_close(x):
         testing.assert_quantized_close(q, x)
     with pytest.raises(TypeError, match="max_abs"):
         testing.assert_quantized_close(q, x, max_abs=True)
+    with pytest.raises(TypeError, match="QTensor"):
+        testing.assert_quantized_close(x, x, max_abs=1)
+
+
+def test_equal_arrays_have_a_cosine_of_exactly_one():
+    for seed in range(20):
+        q = qlm.quantize(np.random.default_rng(seed).standard_normal((16, 16)), axis=0)
+        testing.assert_quantized_close(q, q.dequantize(), max_abs=0, min_cosine=1.0)
