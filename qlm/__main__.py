@@ -2,7 +2,11 @@
 
 import sys
 
-from qlm.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from qlm.cli import main
+
+        status = main()
+    except KeyboardInterrupt:  # while that was imported
+        status = 130
+    sys.exit(status)

@@ -5,64 +5,19 @@ Exit status: 0 done; 1 the work failed (one line on stderr; --debug: the traceba
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
-import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from .._version import __version__
-from . import classify, compare, cpu, embed, inspect, quantize
-from .options import UsageError
-
-COMMANDS = (quantize, compare, inspect, embed, classify, cpu)
-FAILED, INTERRUPTED = 1, 130
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A subcommand's parser that takes options before, between and after the positional arguments."""
-
-    _is_mixing = False
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        if self._is_mixing:
-            return super().parse_known_args(args, namespace)
-        self._is_mixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._is_mixing = False
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qlm",
-        description="Quantize, run and judge language models on a CPU.",
-        epilog="MODEL is a Hugging Face folder, a folder that qlm saved, or pkg:NAME for an installed Python package "
-        "that ships a model. `qlm COMMAND --help` tells more.",
-    )
-    parser.add_argument("--version", action="version", version=f"qlm {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=CommandParser)
-    for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
-        summary, _, details = (module.__doc__ or "").strip().partition("\n")
-        command = commands.add_parser(name, help=summary, description=details or summary)
-        command.add_argument("--json", action="store_true", help="print JSON instead of text")
-        command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-        module.add_arguments(command)
-        command.set_defaults(run=module.run, parser=command)
-    return parser
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     try:
-        arguments = build_parser().parse_args(argv)
-        return run(arguments)
-    except SystemExit as leaving:  # argparse: --help, --version and wrong usage
-        return leaving.code if isinstance(leaving.code, int) else FAILED
+        from .program import run_command  # here, as Ctrl-C may come while it is imported
+
+        return run_command(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -71,37 +26,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             # replace the status by death through the signal.
             with suppress(ValueError):  # not the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    try:
-        arguments.run(arguments)
-        sys.stdout.flush()
-        return 0
-    except BrokenPipeError:
-        drop_output()  # the reader of our output has left, as `head` does: say nothing
-        return FAILED
-    except Exception as error:
-        drop_output()
-        if arguments.debug:
-            traceback.print_exc()
-        if isinstance(error, UsageError):
-            arguments.parser.error(one_line(error))
-        print(f"qlm: error: {one_line(error)}", file=sys.stderr)
-        return FAILED
-
-
-def drop_output() -> None:
-    """Gives up what stdout cannot take: the interpreter's own flush at exit would fail again, with status 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def one_line(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__

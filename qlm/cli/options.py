@@ -54,7 +54,7 @@ def load_model(arguments: argparse.Namespace) -> Model:
             raise UsageError("--calibration is of no use without --recipe")
         return qlm.load(arguments.model)
     recipe = resolve_recipe(arguments.recipe, arguments.calibration)
-    if not recipe.needs_calibration:
+    if arguments.calibration is None:
         return qlm.load(arguments.model, recipe=recipe)
     return quantized(qlm.load(arguments.model), recipe, arguments.calibration)
 
@@ -66,8 +66,6 @@ def quantized(model: Model, recipe: Recipe, calibration: Path | None) -> Model:
     from .output import progress
     from .texts import read_data
 
-    texts = None
-    if calibration is not None and recipe.needs_calibration:
-        texts = list(read_data(calibration, model.labels).texts)
+    texts = None if calibration is None else list(read_data(calibration, model.labels).texts)
     with progress("quantizing") as advance:
         return qlm.quantize_model(model, recipe, calibration=texts, progress=advance)

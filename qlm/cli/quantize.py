@@ -37,9 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def check_output(output: Path, force: bool) -> None:
-    """Before any work: OUT is replaced only where the user says so, and its parent is there."""
+    """Before any work: OUT is replaced only where the user says so, and is a model's folder; its parent is there."""
+    from ..models.store import check_target
+
     if not force and os.path.lexists(output):
         raise FileExistsError(f"{output} exists: --force replaces it")
+    check_target(output, overwrite=force)
     if not output.absolute().parent.is_dir():
         raise FileNotFoundError(f"{output}: the folder to write it into does not exist")
 

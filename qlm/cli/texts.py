@@ -32,6 +32,8 @@ def source(arguments: argparse.Namespace, labels: Sequence[str]) -> Data:
         return Data(arguments.texts, None)
     if arguments.file is not None:
         return read_data(arguments.file, labels)
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: give texts or --file")
     return Data(lines(sys.stdin.buffer, "standard input"), None)
 
 
@@ -46,8 +48,9 @@ def read_data(path: Path, labels: Sequence[str]) -> Data:
 
 
 def split_labels(texts: list[str], known: Mapping[str, int]) -> Data:
-    pairs = [text.partition("\t") for text in texts]
-    if not all(tab and label in known for label, tab, _ in pairs):
+    """Blank lines make a file no less labelled, and are left out of one."""
+    pairs = [text.partition("\t") for text in texts if text.strip()]
+    if not pairs or not all(tab and label in known for label, tab, _ in pairs):
         return Data(texts, None)
     return Data([text for _, _, text in pairs], [known[label] for label, _, _ in pairs])
 

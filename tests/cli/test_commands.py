@@ -139,6 +139,13 @@ def test_classify_a_labelled_file(qlm, classifier, labelled):
     assert found["accuracy"]["low"] < share < found["accuracy"]["high"]
 
 
+def test_blank_lines_leave_a_file_labelled(qlm, classifier, labelled, tmp_path):
+    lines = labelled.read_text().splitlines()
+    (tmp_path / "file.tsv").write_bytes("\r\n".join(["", *lines[:3], "", *lines[3:], "", ""]).encode())
+    found = json.loads(qlm("classify", classifier, "--file", tmp_path / "file.tsv", "--json").out)
+    assert found == json.loads(qlm("classify", classifier, "--file", labelled, "--json").out)
+
+
 def test_a_file_with_one_unlabelled_line_is_not_labelled(qlm, classifier, labelled, tmp_path):
     mixed = tmp_path / "mixed.tsv"
     mixed.write_text(labelled.read_text() + "neutral\tfilm\n")

@@ -119,6 +119,47 @@ def test_force_does_not_take_a_folder_of_something_else(qlm, encoder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+def test_force_is_refused_before_the_work(qlm, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("keep me")
+    for out in ("home", "home/letter.txt"):
+        words = "quantize", tmp_path / "no-model", tmp_path / out, "--recipe", "dynamic-int8", "--force"
+        assert str(tmp_path / "home") in qlm(*words, status=1).err
+
+
+def test_calibration_that_is_missing_although_no_recipe_needs_it(qlm, encoder, tmp_path):
+    options = "--recipe", "dynamic-int8", "--calibration", tmp_path / "absent.txt"
+    assert "absent.txt" in qlm("quantize", encoder, tmp_path / "out", *options, status=1).err
+    assert "absent.txt" in qlm("embed", encoder, "text", *options, status=1).err
+
+
+def test_a_recipe_of_a_later_version_names_its_file(qlm, encoder, tmp_path):
+    (tmp_path / "later.toml").write_text('weights = "int3"\n')
+    error = qlm("quantize", encoder, tmp_path / "out", "--recipe", tmp_path / "later.toml", status=1).err
+    assert "later.toml" in error
+    assert "int3" in error
+
+
+@pytest.mark.parametrize(("variable", "value"), [("QLM_ISA", "mmx"), ("QLM_NUM_THREADS", "none")])
+def test_bad_variables_are_told_in_a_line(qlm, variable, value):
+    assert variable in qlm("cpu", status=1, **{variable: value}).err
+
+
+def without_descriptors(words, closed):
+    shell = f'exec "$@" {closed}'
+    return subprocess.run(
+        ["sh", "-c", shell, "sh", *command(*words)], stderr=subprocess.PIPE, timeout=60, env=environment()
+    )
+
+
+def test_streams_that_are_closed(encoder):
+    done = without_descriptors(["embed", encoder, "text"], ">&-")
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = without_descriptors(["embed", encoder], "<&-")
+    assert done.returncode == 2
+    assert b"standard input" in done.stderr
+
+
 def test_a_reader_that_leaves_is_no_error(encoder, texts):
     words = command("embed", encoder, "--file", texts)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
@@ -166,6 +207,27 @@ def test_interrupt_leaves_nothing(slow_model, tmp_path, pause):
     assert err == b""
     assert not list(tmp_path.iterdir())
     assert time.monotonic() - begin < 5  # the promise is 0.2 s; a loaded machine needs room
+
+
+@pytest.mark.parametrize("module", ["numpy", "qlm._core", "argparse", "qlm.cli.program"])
+def test_interrupt_while_the_command_is_imported(tmp_path, module):
+    """The signal comes as the module is looked for, by a hook that the interpreter loads at its start."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(module=module))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(command("cpu"), capture_output=True, timeout=60, env=environment(PYTHONPATH=path))
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+INTERRUPTING = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
 
 
 def wait_until_it_reads(process, path):
