@@ -135,9 +135,10 @@ def median(values: Sequence[float]) -> Estimate:
 
 def binomial_tail_rank(size: int) -> int:
     """The greatest r with P(fewer than r of `size` fair coins show heads) <= 2.5 %; 0 if none."""
-    below, rank, tosses = 0, 0, 2**size
+    ways, below, rank, tosses = 1, 0, 0, 2**size  # ways: size over rank
     while True:
-        below += math.comb(size, rank)
+        below += ways
         if below * 40 > tosses:
             return rank
+        ways = ways * (size - rank) // (rank + 1)
         rank += 1
