@@ -72,9 +72,9 @@ def nonfinite_error(name: str, source: Array, flat: int) -> ValueError:
     """The error for element `flat` (in C order) of the argument `name`."""
     index = place(flat, source.shape)
     value = float(source[index])
-    what = f"{value:g}, which is infinite in float32," if math.isfinite(value) else f"{value:g}"
     where = f" at index {index}" if index else ""
-    return ValueError(f"{name} holds {what}{where}; it must be finite")
+    why = " (infinite in float32)" if math.isfinite(value) else ""
+    return ValueError(f"{name} holds {value:g}{why}{where}; it must be finite")
 
 
 def place(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
@@ -136,6 +136,15 @@ def axis_number(shape: Sequence[int], axis: object) -> int:
     if not -count <= number < count:
         raise ValueError(f"axis must be within {-count}..{count - 1} for shape {tuple(shape)}, got {number}")
     return number % count
+
+
+def broadcast_shape(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    """The shape that two arrays broadcast to: np.broadcast_shapes, which ends at 32 axes.  ValueError: none."""
+    count = max(len(a), len(b))
+    pairs = list(zip((*[1] * (count - len(a)), *a), (*[1] * (count - len(b)), *b), strict=True))
+    if any(m != n and m != 1 and n != 1 for m, n in pairs):
+        raise ValueError(f"the shapes {tuple(a)} and {tuple(b)} do not broadcast")
+    return tuple(n if m == 1 else m for m, n in pairs)
 
 
 def params_shape(shape: Sequence[int], axis: int | None, group_size: int | None) -> tuple[int, ...]:

@@ -340,7 +340,7 @@ def fake_quantize_backward(
     """
     qtype = dtypes.get(dtype)
     subject = _Subject.of(x, axis, None)
-    incoming = _Subject.of(grad, None, None)
+    incoming = _Subject.of(as_real(grad, "grad"), None, None)
     if incoming.source.shape != subject.source.shape:
         raise ValueError(f"grad must have x's shape {subject.source.shape}, got {incoming.source.shape}")
     for name, part in (("grad", incoming), ("x", subject)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from .arrays import (
     as_float32,
     as_float32_finite,
     as_real,
+    broadcast_shape,
     buffer_for,
     check_out,
     choice,
@@ -356,7 +358,7 @@ class _Plan(NamedTuple):
         if left[-1] != right[-2]:
             raise ValueError(f"a and b do not match: shapes {a} and {b} have {left[-1]} and {right[-2]} along K")
         try:
-            batch = np.broadcast_shapes(left[:-2], right[:-2])
+            batch = broadcast_shape(left[:-2], right[:-2])
         except ValueError:
             raise ValueError(f"a and b do not match: the batch axes of {a} and {b}") from None
         if len(right) == 2 and len(left) > 2:  # one right side for all: the batch is more rows
@@ -369,7 +371,7 @@ class _Plan(NamedTuple):
         left = np.broadcast_to(a.reshape(self.left), (*self.batch, *self.left[-2:]))
         right = np.broadcast_to(b.reshape(self.right), (*self.batch, *self.right[-2:]))
         target = out.reshape(*self.batch, rows, columns)
-        for index in np.ndindex(*self.batch):
+        for index in product(*map(range, self.batch)):
             yield left[index], right[index], target[index]
 
 
@@ -434,7 +436,7 @@ def _quantized_product(a: QTensor, b: QTensor) -> Floats:
     parts = [_by_batch(part, plan, rows_of=True) for part in (rows.scale, rows.zero, rows.offset)]
     right_parts = [_by_batch(part, plan, rows_of=False) for part in columns]
     group = rows.group if rows.group < depth else 0
-    indices = np.ndindex(*plan.batch)
+    indices = product(*map(range, plan.batch))
     for index, (left, right, target) in zip(indices, plan.matrices(a.values, b.values, out), strict=True):
         scale, zero, offset = (None if part is None else np.ascontiguousarray(part[index]) for part in parts)
         how = _core.Input("codes", dtype=a.dtype, group=group, scale=scale, zero=zero, offset=offset)

@@ -12,6 +12,7 @@ from .arrays import (
     Floats,
     Ints,
     as_real,
+    broadcast_shape,
     flag,
     nonfinite_error,
     place,
@@ -65,9 +66,10 @@ def choose_qparams(min: object, max: object, dtype: object = "int8", *, symmetri
 def _bounds(min: object, max: object) -> tuple[Floats, Floats]:
     sources = as_real(min, "min"), as_real(max, "max")
     try:
-        spread = np.broadcast_arrays(*sources)
+        shape = broadcast_shape(sources[0].shape, sources[1].shape)
     except ValueError:
         raise ValueError(f"min and max must match, got the shapes {sources[0].shape} and {sources[1].shape}") from None
+    spread = [np.broadcast_to(array, shape) for array in sources]
     low, high = (to_float32(array) for array in spread)
     for name, data, source in (("min", low, spread[0]), ("max", high, spread[1])):
         bad = ~np.isfinite(data)
@@ -75,7 +77,7 @@ def _bounds(min: object, max: object) -> tuple[Floats, Floats]:
             raise nonfinite_error(name, source, int(np.argmax(bad)))
     if (low > high).any():
         index = place(int(np.argmax(low > high)), low.shape)
-        raise ValueError(f"min must not be above max, got {low[index]:g} and {high[index]:g} at index {index}")
+        raise ValueError(f"min must not be above max, got {low[index]:g} and {high[index]:g}{_at(index)}")
     return low, high
 
 

@@ -81,10 +81,7 @@ def describe(
     for name, tensor in _checked_names(tensors):
         if isinstance(tensor, QTensor):
             table[name] = _description(tensor)
-        for key, part in _parts_of(name, tensor):
-            if key in parts:
-                raise ValueError(f"tensors: {shown(key)} is both a tensor and a part of another one")
-            parts[key] = part
+        parts.update(_parts_of(name, tensor))
     if table or extra:
         header = {"version": VERSION, "tensors": table, **(extra or {})}
         texts[METADATA_KEY] = json.dumps(header, separators=(",", ":"), allow_nan=False)
@@ -105,9 +102,14 @@ def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _checked_names(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The items.  ValueError: a name that a QTensor's part has, or would have: it could not be told from the part."""
     if not isinstance(tensors, Mapping):
         raise TypeError(f"tensors must be a mapping of names to arrays, got {shown(type(tensors).__name__)}")
+    quantized = [name for name, tensor in tensors.items() if isinstance(tensor, QTensor)]
+    taken = {f"{name}_{suffix}" for name in quantized for suffix in _SUFFIXES}
     for name, tensor in tensors.items():
+        if name in taken:
+            raise ValueError(f"tensors: {shown(name)} is both a tensor and a part of another one")
         if not isinstance(name, str):
             raise TypeError(f"tensors: names must be text, got {shown(name)}")
         if name == "__metadata__":

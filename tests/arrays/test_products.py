@@ -413,6 +413,20 @@ def test_qtensors_of_no_k_have_products_of_zeros() -> None:
     np.testing.assert_array_equal(qlm.matmul(rows, qlm.quantize(np.zeros((0, 3)), axis=1)), np.zeros((2, 3)))
 
 
+def test_products_of_64_axes(rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(2, 4, 5))
+    deep_a, deep_b = a.reshape((1,) * 62 + (3, 4)), b.reshape((1,) * 61 + (2, 4, 5))
+    for left, right in (
+        (lambda x: x, lambda x: x),
+        (lambda x: x.astype(np.int8), lambda x: x.astype(np.int8)),
+        (lambda x: x, qlm.quantize),
+        (lambda x: qlm.quantize(x, axis=-2), lambda x: qlm.quantize(x, axis=-1)),
+    ):
+        got = qlm.matmul(left(deep_a), right(deep_b))
+        assert got.shape == (1,) * 61 + (2, 3, 5)
+        np.testing.assert_array_equal(got.reshape(2, 3, 5), qlm.matmul(left(a), right(b)))
+
+
 def test_float_matmul_propagates() -> None:
     got = qlm.matmul([[1.0, np.inf]], [[1.0, 0.0], [1.0, 0.0]])
     assert got[0, 0] == np.inf

@@ -257,6 +257,12 @@ def test_choose_qparams(low: float, span: float, dtype: str, symmetric: bool) ->
     assert zero.dtype == ref.CodeType(dtype).storage
 
 
+def test_choose_qparams_of_64_axes() -> None:
+    scale, _ = qlm.choose_qparams(np.zeros((1,) * 64), 127)
+    assert scale.shape == (1,) * 64
+    assert scale.item() == 1
+
+
 def test_choose_qparams_of_arrays() -> None:
     scale, zero = qlm.choose_qparams([[-1, 0, 2]], [1, 0, 3], "uint8")
     assert scale.shape == zero.shape == (1, 3)

@@ -138,6 +138,8 @@ ONE = np.ones(1)
         ({"a": "x"}, None, TypeError, "'a' has the dtype <U1"),
         ({"a": qlm.quantize(ONE), "a_scale": ONE}, None, ValueError, "'a_scale' is both"),
         ({"a_scale": ONE, "a": qlm.quantize(ONE)}, None, ValueError, "'a_scale' is both"),
+        ({"a": qlm.quantize(ONE), "a_offset": np.float32(1)}, None, ValueError, "'a_offset' is both"),
+        ({"a_zero_point": np.int8(1), "a": qlm.quantize(ONE)}, None, ValueError, "'a_zero_point' is both"),
         ({"a": ONE}, {"k": 1}, TypeError, "metadata must be text, got 'k': 1"),
         ({"a": ONE}, [("k", "v")], TypeError, "metadata must be a mapping"),
         ({"a": ONE}, {"qlm": "{}"}, ValueError, "the key 'qlm' is qlm's own"),
