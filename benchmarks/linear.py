@@ -1,4 +1,4 @@
-"""`linear` on MiniLM's shapes: float32 in, float32 out, int8 between; GOP/s and the share of this CPU's exact int8 peak.
+"""`linear` on MiniLM's shapes: float32 in and out, int8 between; GOP/s and the share of this CPU's exact int8 peak.
 
     python benchmarks/linear.py [--threads 1]
 
