@@ -72,7 +72,7 @@ int qlm_take_size(PyObject *object, const char *name, size_t *value)
 
 int qlm_take_int(PyObject *object, const char *name, long min, long max, long *value)
 {
-    if (!PyIndex_Check(object)) return wrong_type(object, name, "an integer");
+    if (!PyIndex_Check(object) || PyBool_Check(object)) return wrong_type(object, name, "an integer");
     PyObject *index = PyNumber_Index(object);
     if (!index) return -1;
     int overflow;

@@ -158,6 +158,7 @@ def test_out_of_another_byte_order() -> None:
         (lambda: qlm.fake_quantize_backward(X, X, scale=1.0, zero_point=200), ValueError, "zero_point must be within"),
         (lambda: qlm.set_num_threads(0), ValueError, "0"),
         (lambda: qlm.set_num_threads("2"), TypeError, "n must be"),
+        (lambda: qlm.set_num_threads(True), TypeError, "n must be an integer, got bool"),
     ],
 )
 def test_the_rest(call: Callable[[], Any], error: type[Exception], words: str) -> None:
