@@ -15,10 +15,13 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import stat
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 Path = str | os.PathLike[str]
 
@@ -57,23 +60,22 @@ def write_file(path: Path) -> Iterator[Writer]:
     target = _resolve(path)
     mode = _file_mode(target)
     _remove_leftovers(target)
-    with _naming(target):
-        temporary, fd = _create(target, folder=False)
+    temporary, fd = None, -1
     try:
+        with _naming(target), _interrupts_wait():
+            temporary, fd = _create(target, folder=False)
         yield Writer(fd, target)
         with _naming(target):
             if mode is not None:
                 os.fchmod(fd, mode)
             os.fsync(fd)
+        with _naming(target), _interrupts_wait():
             os.rename(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+            temporary = None
+            _sync(os.path.dirname(target))
     finally:
-        os.close(fd)
-    with _naming(target):
-        _sync(os.path.dirname(target))
+        with _interrupts_wait():
+            _drop(temporary, fd)
 
 
 @contextmanager
@@ -88,20 +90,36 @@ def write_folder(path: Path, *, known: Callable[[str], bool], overwrite: bool = 
     recover(target)
     _check_folder(target, known, overwrite)
     _remove_leftovers(target)
-    with _naming(target):
-        temporary, fd = _create(target, folder=True)
-    replaced: str | None = temporary
+    temporary, fd = None, -1
     try:
+        with _naming(target), _interrupts_wait():
+            temporary, fd = _create(target, folder=True)
         yield temporary
         with _naming(target):
             _copy_modes(target, temporary)
             _sync_tree(temporary)
             _check_folder(target, known, overwrite)
-            replaced = _install(temporary, target)
-            _sync(os.path.dirname(target))
+        with _naming(target), _interrupts_wait():
+            temporary = _install(temporary, target)
+            try:
+                _sync(os.path.dirname(target))
+            finally:
+                _drop(temporary, fd)
+                temporary, fd = None, -1
     finally:
-        if replaced is not None:
-            shutil.rmtree(replaced, ignore_errors=True)
+        with _interrupts_wait():
+            _drop(temporary, fd)
+
+
+def _drop(temporary: str | None, fd: int) -> None:
+    """Removes a temporary, or what it was exchanged for, and closes its descriptor; -1 is none."""
+    if temporary is not None:
+        with suppress(OSError):
+            if stat.S_ISDIR(os.lstat(temporary).st_mode):
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                os.unlink(temporary)
+    if fd >= 0:
         os.close(fd)
 
 
@@ -307,6 +325,24 @@ def _sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """A Ctrl-C comes when the block has ended: steps that take a moment, and would leave something behind in between.
+    Only the main thread hears of one."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[0])
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Several saves of one target at a time, and what a crash left behind."""
 
 import os
+import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,30 @@ def test_a_folder_that_another_save_made_first(tmp_path: Path, monkeypatch: pyte
         tried.clear()
     assert content(tmp_path / "model") == {"config.json": "ours"}
     assert strays(tmp_path, "model") == []
+
+
+@pytest.mark.parametrize("name", ["mkdir", "open", "rename", "fsync", "rmdir", "unlink", "close", "lstat"])
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: int) -> None:
+    """A real signal, as a system call returns: also where the temporary has just been made, or is being removed."""
+    save(tmp_path / "f", b"old")
+    save_folder(tmp_path / "model", "a")
+    real, calls = getattr(os, name), []
+
+    def call(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        result = real(*args, **options)
+        if len(calls) == when:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    for work in (lambda: save(tmp_path / "f", b"new"), lambda: save_folder(tmp_path / "model", "b")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, call)
+            calls.clear()
+            with suppress(KeyboardInterrupt):
+                work()
+        assert strays(tmp_path, "f", "model") == []
+    assert (tmp_path / "f").read_bytes() in (b"old", b"new")
+    assert content(tmp_path / "model") in (whole("a"), whole("b"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
