@@ -39,7 +39,7 @@ def main() -> None:
         recipe: qlm.quantize_model(model, recipe, calibration=calibration if recipe.startswith("static") else None)
         for recipe in args.recipe or RECIPES
     }
-    print(qlm.compare(model, candidates, texts, labels=labels).to_markdown())
+    print(qlm.compare(model, candidates, texts, labels=labels if model.labels else None).to_markdown())
 
 
 if __name__ == "__main__":
