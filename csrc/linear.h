@@ -59,6 +59,6 @@ void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight
                     int wide, void *c, size_t ldc);
 
 /* Rows of float input that qlm_tile_floats takes at most. */
-#define QLM_FLOAT_ROWS 48
+#define QLM_FLOAT_ROWS 96
 
 #endif
