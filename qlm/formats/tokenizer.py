@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -20,6 +21,10 @@ FILE, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.js
 MAX_ADDED = 1_000_000
 # Characters of a long text that are looked at first, for each token that is wanted.
 CHARACTERS_A_TOKEN = 32
+# How far before that a word's end is looked for, and what ends one in every normalizer.
+LOOK_BACK, SPACES = 1000, " \t\n\r"
+# Characters whose encoding takes a tenth of a second or so.
+LONG_TEXT = 200_000
 
 
 class Tokens(NamedTuple):
@@ -58,6 +63,7 @@ class Tokenizer:
         self._lower_case = lower_case
         self._file = file
         self._cuts_early = direction == "right" and _splits_at_spaces(backend)
+        self._splits_chinese = self._cuts_early and bool(backend.normalizer.handle_chinese_chars)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Each text's tokens.  TypeError: not a string.  ValueError: half a surrogate pair."""
@@ -91,7 +97,7 @@ class Tokenizer:
         each other, so that a beginning that ends with a word has the tokens that the whole begins with."""
         size = self.max_length * CHARACTERS_A_TOKEN
         while self._cuts_early and size < len(text):
-            end = text.rfind(" ", 0, size)
+            end = self._end_of_word(text, size)
             if end > 0:
                 encoding = self._call(text[:end])
                 if encoding.overflowing:
@@ -99,14 +105,42 @@ class Tokenizer:
             size *= 4
         return self._call(text)
 
+    def _end_of_word(self, text: str, size: int) -> int:
+        """The last place before `size` where a word ends for sure: at a space, or before a Chinese character where the
+        normalizer sets spaces around those.  0 or less: there is none."""
+        if self._splits_chinese:
+            for end in range(size, max(size - LOOK_BACK, 0), -1):
+                if text[end] in SPACES or "\u4e00" <= text[end] <= "\u9fff":
+                    return end
+        return max(text.rfind(space, 0, size) for space in SPACES)
+
     def _call(self, text: str) -> Any:
         try:
-            return self.backend.encode(text)
+            return self.backend.encode(text) if len(text) < LONG_TEXT else _encode_aside(self.backend, text)
         except Exception as error:
             raise FormatError(f"the tokenizer cannot encode {shown(text)}: {error}", file=self._file) from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.vocab_size} tokens, max_length={self.max_length})"
+
+
+def _encode_aside(backend: Any, text: str) -> Any:
+    """backend.encode(text) in a thread of its own, without Python's lock, so that Ctrl-C need not wait for it."""
+    found: list[Any] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.extend(backend.encode_batch([text]))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0]
 
 
 def _splits_at_spaces(backend: Any) -> bool:

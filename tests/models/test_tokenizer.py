@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +76,61 @@ def test_a_long_text_has_the_tokens_of_its_beginning(tmp_path: Path) -> None:
     spaces = " " * 100_000 + "good"
     assert tokens(model, spaces) == model.tokenizer.backend.encode(spaces).ids
     assert len(tokens(model, LONG * 100_000)) == 64
+
+
+ATOMS = (
+    *(
+        "good",
+        "a",
+        "\n",
+        "\t",
+        " ",
+        "\r\n",
+        "\u4e2d",
+        "\u6587",
+        "e\u0301",
+        "\u0301",
+        ".",
+        "[SEP]",
+        "##s",
+        "\x00",
+        "\x1f",
+    ),
+    *("\u200b", "\u3000", "\u3042", "\U00020000", "\ufb01", "\u0130", "x" * 120),
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("max_length", [4, 40])
+def test_a_beginning_ends_where_a_word_does(tmp_path: Path, seed: int, max_length: int) -> None:
+    random = np.random.default_rng(seed)
+    model = qlm.load(tiny_bert(tmp_path / "m", max_length=max_length))
+    assert model.tokenizer is not None
+    atoms = random.choice(ATOMS, random.integers(1, len(ATOMS)), replace=False)
+    text = "".join(random.choice(atoms, random.choice([500, 6000])))
+    assert tokens(model, text) == model.tokenizer.backend.encode(text).ids
+
+
+@pytest.mark.parametrize("text", ["good\n", "good\t", "\u4e2d"])
+def test_of_a_long_text_without_spaces_a_beginning_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    model = qlm.load(tiny_bert(tmp_path / "m"))
+    assert model.tokenizer is not None
+    call, lengths = model.tokenizer._call, []
+    monkeypatch.setattr(model.tokenizer, "_call", lambda part: (lengths.append(len(part)), call(part))[1])
+    assert len(tokens(model, text * 3_000_000)) == 64
+    assert max(lengths) < 10_000
+
+
+def test_ctrl_c_does_not_wait_for_an_endless_word(tmp_path: Path) -> None:
+    model = qlm.load(tiny_bert(tmp_path / "m"))
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        model.embed("x" * 10_000_000)
+    assert time.monotonic() - begin < 2  # its encoding takes four seconds
 
 
 def test_truncation_from_the_left(tmp_path: Path) -> None:
