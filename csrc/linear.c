@@ -215,25 +215,34 @@ static enum qlm_status run_floats(struct job *job)
 
 /* ---- layouts that the input needs ------------------------------------------------------------------------------ */
 
-/* The layout in which a weight can meet this input: 16-bit codes where either side has them, and groups no coarser
- * than the activations'. */
-static enum qlm_status fit(const struct qlm_packed *weight, const struct qlm_linear_input *input,
-                           struct qlm_packed *repacked, const struct qlm_packed **fitting)
+/* 16-bit codes where either side has them, and groups no coarser than the activations'. */
+struct qlm_fit qlm_linear_fit(const struct qlm_packed *weight, const struct qlm_linear_input *input)
 {
-    enum qlm_packed_kind kind = input->type.bits > 8 ? QLM_PACKED_16 : weight->kind;
-    size_t group = input->group && input->group < weight->group ? input->group : weight->group;
+    struct qlm_fit fit = {weight->kind, weight->group};
+    if (input->kind == QLM_INPUT_FLOAT) return fit;
+    if (input->type.bits > 8) fit.kind = QLM_PACKED_16;
+    if (input->group && input->group < weight->group) fit.group = input->group;
+    return fit;
+}
+
+static enum qlm_status fitted(const struct qlm_packed *weight, const struct qlm_linear_input *input,
+                              struct qlm_packed *repacked, const struct qlm_packed **fitting)
+{
+    struct qlm_fit fit = qlm_linear_fit(weight, input);
     *fitting = weight;
-    if (kind == weight->kind && group == weight->group) return QLM_OK;
+    if (qlm_fits(weight, fit)) return QLM_OK;
     *fitting = repacked;
-    return qlm_repack(repacked, weight, kind, group);
+    enum qlm_status status = qlm_repack_begin(repacked, weight, fit);
+    if (status == QLM_OK) qlm_repack_outputs(repacked, weight, 0, weight->n);
+    return status;
 }
 
 static enum qlm_status run_output(struct job *job, const struct qlm_linear_output *output)
 {
     struct qlm_packed repacked = {.block = NULL};
-    struct qlm_linear_output fitted = *output;
-    enum qlm_status status = fit(output->weight, job->input, &repacked, &fitted.weight);
-    job->outputs = &fitted;
+    struct qlm_linear_output fitting = *output;
+    enum qlm_status status = fitted(output->weight, job->input, &repacked, &fitting.weight);
+    job->outputs = &fitting;
     job->count = 1;
     if (status == QLM_OK) status = run_codes(job);
     qlm_packed_free(&repacked);
@@ -243,14 +252,12 @@ static enum qlm_status run_output(struct job *job, const struct qlm_linear_outpu
 static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b)
 { return a->kind == b->kind && a->group == b->group && !a->zero == !b->zero && !a->offset == !b->offset; }
 
-static int fits(const struct qlm_packed *weight, const struct qlm_linear_input *input)
-{ return (weight->kind == QLM_PACKED_16 || input->type.bits <= 8) && (!input->group || input->group >= weight->group); }
-
 /* Outputs whose weights share a layout share the quantized rows. */
 static int shareable(const struct job *job)
 {
     for (size_t i = 0; i < job->count; i++)
-        if (!fits(job->outputs[i].weight, job->input) || !same_layout(job->outputs[0].weight, job->outputs[i].weight))
+        if (!qlm_fits(job->outputs[i].weight, qlm_linear_fit(job->outputs[i].weight, job->input)) ||
+            !same_layout(job->outputs[0].weight, job->outputs[i].weight))
             return 0;
     return 1;
 }

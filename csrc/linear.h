@@ -16,9 +16,6 @@ size_t qlm_packed_step(const struct qlm_packed *packed);
 struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
 /* The packed value b' of output j at padded k. */
 int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at);
-/* The same weight in another kind (8 -> 16) or with finer groups (a divisor of its own); to be freed. */
-enum qlm_status qlm_repack(struct qlm_packed *to, const struct qlm_packed *from, enum qlm_packed_kind kind,
-                           size_t group);
 
 /* A block of rows of activations, ready for the integer kernels of one packed layout.  Arrays over spans are
  * [spans][rows].  a' = code - shift is what the kernels see.

@@ -124,15 +124,6 @@ size_t qlm_packed_index(const struct qlm_packed *packed, size_t j, size_t at)
     return (j / nr * packed->k_padded + at / step * step) * nr + j % nr * step + at % step;
 }
 
-static void store_code(struct qlm_packed *packed, size_t j, size_t at, int32_t value)
-{
-    size_t index = qlm_packed_index(packed, j, at);
-    if (packed->kind == QLM_PACKED_8)
-        ((int8_t *)packed->panels)[index] = (int8_t)value;
-    else
-        ((int16_t *)packed->panels)[index] = (int16_t)value;
-}
-
 int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at)
 {
     size_t index = qlm_packed_index(packed, j, at);
@@ -140,32 +131,68 @@ int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at)
                                         : ((const int16_t *)packed->panels)[index];
 }
 
-static int64_t pack_span(struct qlm_packed *packed, const void *codes, size_t j, struct qlm_span span)
+/* The elements of one output in ascending k, without a division for each. */
+struct walker {
+    const struct qlm_packed *packed;
+    size_t index, phase, step, skip;
+};
+
+static struct walker walk_from(const struct qlm_packed *packed, size_t j, size_t at)
 {
+    size_t step = qlm_packed_step(packed);
+    return (struct walker){packed, qlm_packed_index(packed, j, at), at % step, step, step * (packed->kernels->nr - 1)};
+}
+
+static inline size_t next_index(struct walker *walker)
+{
+    size_t index = walker->index++;
+    if (++walker->phase == walker->step) {
+        walker->phase = 0;
+        walker->index += walker->skip;
+    }
+    return index;
+}
+
+static inline void store_next(struct walker *to, int32_t value)
+{
+    size_t index = next_index(to);
+    if (to->packed->kind == QLM_PACKED_8)
+        ((int8_t *)to->packed->panels)[index] = (int8_t)value;
+    else
+        ((int16_t *)to->packed->panels)[index] = (int16_t)value;
+}
+
+static inline int32_t load_next(struct walker *from)
+{
+    size_t index = next_index(from);
+    return from->packed->kind == QLM_PACKED_8 ? ((const int8_t *)from->packed->panels)[index]
+                                              : ((const int16_t *)from->packed->panels)[index];
+}
+
+static void set_sum(struct qlm_packed *packed, size_t j, size_t g, int64_t sum)
+{
+    packed->sums64[g * packed->n_padded + j] = sum;
+    packed->sums[g * packed->n_padded + j] = (int32_t)(uint32_t)(uint64_t)sum;
+}
+
+static void pack_span(struct qlm_packed *packed, const void *codes, size_t j, size_t g)
+{
+    struct qlm_span span = qlm_packed_span(packed, g);
+    struct walker to = walk_from(packed, j, span.padded);
     int64_t sum = 0;
     for (size_t i = 0; i < span.count; i++) {
         int32_t value = code_at(codes, packed->type.code, j * packed->k + span.start + i) - packed->shift;
-        store_code(packed, j, span.padded + i, value);
+        store_next(&to, value);
         sum += value;
     }
-    return sum;
+    set_sum(packed, j, g, sum);
 }
 
-static void pack_codes(struct qlm_packed *packed, const void *codes)
-{
-    for (size_t j = 0; j < packed->n; j++)
-        for (size_t g = 0; g < packed->groups; g++) {
-            int64_t sum = pack_span(packed, codes, j, qlm_packed_span(packed, g));
-            packed->sums64[g * packed->n_padded + j] = sum;
-            packed->sums[g * packed->n_padded + j] = (int32_t)(uint32_t)(uint64_t)sum;
-        }
-}
-
-static void pack_floats(struct qlm_packed *packed, const float *weight)
+static void pack_floats(struct qlm_packed *packed, const float *weight, size_t j)
 {
     float *panels = packed->panels;
-    for (size_t j = 0; j < packed->n; j++)
-        for (size_t i = 0; i < packed->k; i++) panels[qlm_packed_index(packed, j, i)] = weight[j * packed->k + i];
+    struct walker to = walk_from(packed, j, 0);
+    for (size_t i = 0; i < packed->k; i++) panels[next_index(&to)] = weight[j * packed->k + i];
 }
 
 /* ---- parameters ----------------------------------------------------------------------------------------------- */
@@ -204,8 +231,8 @@ static int any_zero_point(const struct qlm_packed *packed, int per_tensor, const
     return 0;
 }
 
-enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
-                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset)
+enum qlm_status qlm_pack_begin(struct qlm_packed *packed, const struct qlm_type *type, size_t n, size_t k, size_t group,
+                               int per_tensor, const float *scale, const int32_t *zero, const float *offset)
 {
     memset(packed, 0, sizeof *packed);
     packed->kernels = qlm_kernels_in_use;
@@ -224,15 +251,32 @@ enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const st
     size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
     if (__builtin_mul_overflow(stride, packed->groups, &packed->k_padded)) return QLM_NO_MEMORY;
     enum qlm_status status = allocate(packed, scale && k && any_zero_point(packed, per_tensor, zero), scale && offset);
-    if (status != QLM_OK) return status;
-    if (!scale) {
-        pack_floats(packed, weight);
-        return QLM_OK;
+    /* Without k there are no products: the parameters (of groups, there may be none) meet sums of nothing. */
+    if (status == QLM_OK && scale && k) pack_params(packed, per_tensor, scale, zero, offset);
+    return status;
+}
+
+void qlm_pack_outputs(struct qlm_packed *packed, const void *weight, size_t begin, size_t end)
+{
+    if (!packed->k) return;
+    for (size_t j = begin; j < end; j++) {
+        if (packed->kind == QLM_PACKED_F32) pack_floats(packed, weight, j);
+        for (size_t g = 0; packed->kind != QLM_PACKED_F32 && g < packed->groups; g++) pack_span(packed, weight, j, g);
     }
-    if (!k) return QLM_OK; /* no products: the parameters (of groups, there may be none) meet sums of nothing */
-    pack_codes(packed, weight);
-    pack_params(packed, per_tensor, scale, zero, offset);
-    pack_chain(packed);
+}
+
+void qlm_pack_end(struct qlm_packed *packed)
+{
+    if (packed->kind != QLM_PACKED_F32 && packed->k) pack_chain(packed);
+}
+
+enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
+                         size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset)
+{
+    enum qlm_status status = qlm_pack_begin(packed, type, n, k, group, per_tensor, scale, zero, offset);
+    if (status != QLM_OK) return status;
+    qlm_pack_outputs(packed, weight, 0, n);
+    qlm_pack_end(packed);
     return QLM_OK;
 }
 
@@ -244,33 +288,37 @@ static void repack_span(struct qlm_packed *to, const struct qlm_packed *from, si
     size_t from_g = from->group ? span.start / from->group : 0;
     struct qlm_span source = qlm_packed_span(from, from_g);
     size_t at = g * to->n_padded + j, from_at = from_g * from->n_padded + j;
+    struct walker read = walk_from(from, j, source.padded + (span.start - source.start));
+    struct walker written = walk_from(to, j, span.padded);
     int64_t sum = 0;
     for (size_t i = 0; i < span.count; i++) {
-        int32_t value = qlm_packed_code(from, j, source.padded + (span.start - source.start) + i);
-        store_code(to, j, span.padded + i, value);
+        int32_t value = load_next(&read);
+        store_next(&written, value);
         sum += value;
     }
-    to->sums64[at] = sum;
-    to->sums[at] = (int32_t)(uint32_t)(uint64_t)sum;
+    set_sum(to, j, g, sum);
     to->scale[at] = from->scale[from_at];
     if (to->zero) to->zero[at] = from->zero[from_at];
     if (to->offset) to->offset[at] = from->offset[from_at];
 }
 
-enum qlm_status qlm_repack(struct qlm_packed *to, const struct qlm_packed *from, enum qlm_packed_kind kind,
-                           size_t group)
+enum qlm_status qlm_repack_begin(struct qlm_packed *to, const struct qlm_packed *from, struct qlm_fit fit)
 {
     *to = *from;
-    to->kind = kind;
+    to->kind = fit.kind;
     to->block = NULL;
-    to->group = group;
-    to->groups = group ? (from->k + group - 1) / group : 1;
-    if (__builtin_mul_overflow(qlm_round_up(group, qlm_packed_step(to)), to->groups, &to->k_padded))
+    to->group = fit.group;
+    to->groups = fit.group ? (from->k + fit.group - 1) / fit.group : 1;
+    if (__builtin_mul_overflow(qlm_round_up(fit.group, qlm_packed_step(to)), to->groups, &to->k_padded))
         return QLM_NO_MEMORY;
     enum qlm_status status = allocate(to, from->zero != NULL, from->offset != NULL);
     if (status != QLM_OK) return status;
-    for (size_t j = 0; j < to->n; j++)
-        for (size_t g = 0; g < to->groups; g++) repack_span(to, from, j, g);
     memcpy(to->chain, from->chain, to->n_padded * sizeof *to->chain); /* C follows the weight's own groups */
     return QLM_OK;
+}
+
+void qlm_repack_outputs(struct qlm_packed *to, const struct qlm_packed *from, size_t begin, size_t end)
+{
+    for (size_t j = begin; j < end; j++)
+        for (size_t g = 0; g < to->groups; g++) repack_span(to, from, j, g);
 }

@@ -130,7 +130,21 @@ struct qlm_packed {
  * value where per_tensor; zero, offset alike or NULL.  group 0: no groups. */
 enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
                          size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset);
+/* The same in slices: begin (the parameters), slices of the outputs 0 .. n in any order, end.  Freed also where begin
+ * fails. */
+enum qlm_status qlm_pack_begin(struct qlm_packed *packed, const struct qlm_type *type, size_t n, size_t k, size_t group,
+                               int per_tensor, const float *scale, const int32_t *zero, const float *offset);
+void qlm_pack_outputs(struct qlm_packed *packed, const void *weight, size_t begin, size_t end);
+void qlm_pack_end(struct qlm_packed *packed);
 void qlm_packed_free(struct qlm_packed *packed);
+/* A layout of codes: their kind and group (of k: none). */
+struct qlm_fit {
+    enum qlm_packed_kind kind;
+    size_t group;
+};
+/* The same weight in another kind (8 -> 16) or with finer groups (a divisor of its own), in slices as above. */
+enum qlm_status qlm_repack_begin(struct qlm_packed *to, const struct qlm_packed *from, struct qlm_fit fit);
+void qlm_repack_outputs(struct qlm_packed *to, const struct qlm_packed *from, size_t begin, size_t end);
 
 /* ---- linear.c ------------------------------------------------------------------------------------------------- */
 enum qlm_input_kind {
@@ -161,6 +175,11 @@ struct qlm_linear_output {
     const float *residual;           /* [m][n] or NULL */
     float *out;                      /* [m][n] */
 };
+/* The layout in which a weight meets this input.  Where that is not its own, qlm_linear and qlm_matmul_codes make one
+ * in each call: who calls often makes it once. */
+struct qlm_fit qlm_linear_fit(const struct qlm_packed *weight, const struct qlm_linear_input *input);
+static inline int qlm_fits(const struct qlm_packed *weight, struct qlm_fit fit)
+{ return weight->kind == fit.kind && weight->group == fit.group; }
 /* Rows [begin, end) of y = act(x W^T + bias) + residual for each of `count` outputs that share the input (quantized
  * once).  QLM_NONFINITE: *bad is the flat index in x of the first value that is not finite, among these rows; out is
  * then unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */

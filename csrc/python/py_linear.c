@@ -132,6 +132,16 @@ static int take_x(PyObject *x, PyObject *input, struct call *call)
     return check_params(object, &call->input);
 }
 
+/* Before the slices, which would each lay a weight out again. */
+static int fit_weights(PyObject *weights, struct call *call)
+{
+    for (size_t i = 0; i < call->count; i++) {
+        PyObject *weight = PyTuple_GET_ITEM(weights, (Py_ssize_t)i);
+        if (!(call->outputs[i].weight = qlm_packed_for(call->module, weight, &call->input))) return -1;
+    }
+    return 0;
+}
+
 static int take_extras(PyObject *biases, PyObject *activation, PyObject *residuals, struct call *call)
 {
     PyObject *const *bias, *const *residual;
@@ -209,7 +219,7 @@ QLM_FUNCTION(linear)
     call.bad = 0;
     if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
     if (take_weights(bound[2], &call) || take_x(bound[0], bound[1], &call)) return NULL;
-    if (take_extras(bound[3], bound[4], bound[5], &call)) return NULL;
+    if (take_extras(bound[3], bound[4], bound[5], &call) || fit_weights(bound[2], &call)) return NULL;
     PyObject *results = make_results(bound[6], &call);
     if (results && run_linear(&call)) Py_CLEAR(results);
     return results;
@@ -255,7 +265,9 @@ QLM_FUNCTION(matmul_codes)
     if (!(dtype = qlm_take_dtype(bound[1], "dtype")) || !(product.b = take_packed(module, bound[2]))) return NULL;
     if (qlm_take_ndim(bound[0], "a", qlm_code_element(dtype->type.code), 2, &a) || check_product(&a, product.b))
         return NULL;
+    struct qlm_linear_input codes = {.kind = QLM_INPUT_CODES, .type = dtype->type};
     if (qlm_take_flag(bound[3], "wide", 0, &product.wide)) return NULL;
+    if (!(product.b = qlm_packed_for(module, bound[2], &codes))) return NULL;
     size_t shape[2] = {a.rows, product.b->n};
     PyObject *result = qlm_result(bound[4], "out", product.wide ? QLM_INT64 : QLM_INT32, 2, shape);
     if (!result) return NULL;

@@ -6,10 +6,23 @@
 
 /* ---- the type -------------------------------------------------------------------------------------------------- */
 
+static void free_fitted(struct qlm_fitted *fitted)
+{
+    if (!fitted) return;
+    qlm_packed_free(&fitted->packed);
+    PyMem_RawFree(fitted);
+}
+
 static void packed_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    qlm_packed_free(&((struct qlm_packed_object *)self)->packed);
+    struct qlm_packed_object *object = (struct qlm_packed_object *)self;
+    qlm_packed_free(&object->packed);
+    while (object->fitted) {
+        struct qlm_fitted *next = object->fitted->next;
+        free_fitted(object->fitted);
+        object->fitted = next;
+    }
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -93,18 +106,25 @@ struct pack {
     size_t group;
 };
 
-static enum qlm_status pack_slice(void *context, size_t begin, size_t end)
+/* Nanoseconds of an element. */
+#define PACK_COST 8.0
+
+static enum qlm_status begin_pack(struct pack *pack)
 {
-    (void)begin;
-    (void)end;
     static const float one = 1.0f;
     static const struct qlm_type none;
-    struct pack *pack = context;
     const float *scale = pack->scale.data;
     if (!scale && pack->dtype) scale = &one;
-    return qlm_pack(pack->packed, pack->weight.data, pack->dtype ? &pack->dtype->type : &none, pack->weight.rows,
-                    pack->weight.columns, pack->group, !pack->scale.data || pack->scale.size == 1, scale,
-                    pack->zero.data, pack->offset.data);
+    return qlm_pack_begin(pack->packed, pack->dtype ? &pack->dtype->type : &none, pack->weight.rows,
+                          pack->weight.columns, pack->group, !pack->scale.data || pack->scale.size == 1, scale,
+                          pack->zero.data, pack->offset.data);
+}
+
+static enum qlm_status pack_slice(void *context, size_t begin, size_t end)
+{
+    const struct pack *pack = context;
+    qlm_pack_outputs(pack->packed, pack->weight.data, begin, end);
+    return QLM_OK;
 }
 
 /* zero and offset have the scale's size. */
@@ -170,14 +190,64 @@ static PyObject *make_packed(PyObject *module, struct pack *pack)
     self->dtype = pack->dtype ? pack->dtype->name : "float32";
     self->group = pack->group;
     pack->packed = &self->packed;
-    enum qlm_status status;
-    struct qlm_work work = {1, 1, (double)pack->weight.size};
-    int failed = qlm_run_slices(&work, pack_slice, pack, &status);
-    if (!failed && status == QLM_OK) return (PyObject *)self;
+    enum qlm_status status = begin_pack(pack);
+    struct qlm_work work = {pack->weight.rows, 1, PACK_COST * (double)pack->weight.columns};
+    int failed = status == QLM_OK && qlm_run_slices(&work, pack_slice, pack, &status);
+    if (!failed && status == QLM_OK) {
+        qlm_pack_end(pack->packed);
+        return (PyObject *)self;
+    }
     if (!failed) qlm_raise_status(module, status, 0, "this weight cannot be packed");
     Py_DECREF(self);
     return NULL;
 }
+
+/* ---- other layouts --------------------------------------------------------------------------------------------- */
+
+struct repack {
+    struct qlm_packed *to;
+    const struct qlm_packed *from;
+};
+
+static enum qlm_status repack_slice(void *context, size_t begin, size_t end)
+{
+    const struct repack *repack = context;
+    qlm_repack_outputs(repack->to, repack->from, begin, end);
+    return QLM_OK;
+}
+
+static struct qlm_fitted *make_fitted(PyObject *module, const struct qlm_packed *from, struct qlm_fit fit)
+{
+    struct qlm_fitted *fitted = PyMem_RawCalloc(1, sizeof *fitted);
+    if (!fitted) return (struct qlm_fitted *)PyErr_NoMemory();
+    struct repack repack = {&fitted->packed, from};
+    enum qlm_status status = qlm_repack_begin(&fitted->packed, from, fit);
+    struct qlm_work work = {from->n, 1, PACK_COST * (double)from->k};
+    int failed = status == QLM_OK && qlm_run_slices(&work, repack_slice, &repack, &status);
+    if (!failed && status == QLM_OK) return fitted;
+    if (!failed) qlm_raise_status(module, status, 0, "this weight cannot be packed");
+    free_fitted(fitted);
+    return NULL;
+}
+
+/* Two threads may both make one: each is kept. */
+const struct qlm_packed *qlm_packed_for(PyObject *module, PyObject *weight, const struct qlm_linear_input *input)
+{
+    struct qlm_packed_object *object = (struct qlm_packed_object *)weight;
+    struct qlm_fit fit = qlm_linear_fit(&object->packed, input);
+    if (qlm_fits(&object->packed, fit)) return &object->packed;
+    struct qlm_fitted *first = __atomic_load_n(&object->fitted, __ATOMIC_ACQUIRE);
+    for (const struct qlm_fitted *known = first; known; known = known->next)
+        if (qlm_fits(&known->packed, fit)) return &known->packed;
+    struct qlm_fitted *fitted = make_fitted(module, &object->packed, fit);
+    if (!fitted) return NULL;
+    fitted->next = first;
+    while (
+        !__atomic_compare_exchange_n(&object->fitted, &fitted->next, fitted, 0, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE)) {}
+    return &fitted->packed;
+}
+
+/* ---- the function ---------------------------------------------------------------------------------------------- */
 
 QLM_FUNCTION(pack)
 {

@@ -1,16 +1,26 @@
-/* py_types.h: the two types of the module.  Both are immutable once made, so that threads may share them. */
+/* py_types.h: the two types of the module.  What they hold does not change once made, so that threads may share them.
+ */
 #ifndef QLM_PY_TYPES_H
 #define QLM_PY_TYPES_H
 
 #include "py_args.h"
 
+/* A weight in another layout, which some input needed; a list that only grows, as long as the weight lives. */
+struct qlm_fitted {
+    struct qlm_packed packed;
+    struct qlm_fitted *next;
+};
+
 /* _core.PackedWeight */
 struct qlm_packed_object {
     PyObject_HEAD struct qlm_packed packed;
-    const char *dtype; /* "float32", "int8" */
-    size_t group;      /* as given; 0: no groups */
+    const char *dtype;         /* "float32", "int8" */
+    size_t group;              /* as given; 0: no groups */
+    struct qlm_fitted *fitted; /* changed by atomic operations alone */
 };
 extern PyType_Spec qlm_packed_spec;
+/* The weight as this input takes it, made once; NULL with an exception. */
+const struct qlm_packed *qlm_packed_for(PyObject *module, PyObject *weight, const struct qlm_linear_input *input);
 
 /* _core.Input: how a linear's x is fed.  It owns copies of its parameters, so that they stay what was checked. */
 struct qlm_input_object {

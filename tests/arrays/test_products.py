@@ -431,3 +431,16 @@ def test_float_matmul_propagates() -> None:
     got = qlm.matmul([[1.0, np.inf]], [[1.0, 0.0], [1.0, 0.0]])
     assert got[0, 0] == np.inf
     assert np.isnan(got[0, 1])
+
+
+@pytest.mark.parametrize("group_size", [None, 100])
+@pytest.mark.parametrize("dtype", ["int8", "uint4", "int16"])
+def test_a_large_weight_is_its_rows(rng: np.random.Generator, dtype: str, group_size: int | None) -> None:
+    """It is packed, and laid out again for other inputs, in slices."""
+    weight = qlm.quantize(rng.standard_normal((2600, 1700)), dtype, axis=0)
+    packed, x = qlm.pack(weight), rng.standard_normal((3, 1700))
+    for kind in ("uint8", "int16"):
+        found = qlm.linear(x, packed, input=kind, group_size=group_size)
+        for rows in (slice(0, 40), slice(1290, 1310), slice(2583, 2600)):
+            part = qlm.linear(x, weight[rows], input=kind, group_size=group_size)
+            assert found[:, rows].tobytes() == part.tobytes()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,23 @@ def test_many_threads_on_the_same_arrays(rng: np.random.Generator) -> None:
     assert together(work) == []
 
 
+def test_many_threads_that_need_other_layouts_of_one_weight(rng: np.random.Generator) -> None:
+    """A layout is made when an input first needs it, and kept beside the weight."""
+    x, weight = operands(rng)
+    options: list[dict[str, Any]] = [{}, {"group_size": 32}, {"group_size": 64}, {"input": "int16"}]
+    options += [{"input": "int16", "group_size": 16}]
+    wanted = [qlm.linear(x, qlm.pack(weight), **option).tobytes() for option in options]
+    for _ in range(5):
+        packed = qlm.pack(weight)
+
+        def work(number: int, packed: qlm.PackedWeight = packed) -> None:
+            for turn in range(len(options)):
+                which = (number + turn) % len(options)
+                assert qlm.linear(x, packed, **options[which]).tobytes() == wanted[which]
+
+        assert together(work) == []
+
+
 def test_an_array_that_another_thread_changes(rng: np.random.Generator) -> None:
     """No code leaves its range, whatever a value becomes between the pass for the range and that for the codes."""
     x = rng.standard_normal((256, 256)).astype(np.float32)
@@ -136,13 +154,17 @@ import qlm
 
 wide = np.ones((600, 60000), np.float32)
 codes = np.ones((3000, 3000), np.int8)
-weight = qlm.pack(qlm.quantize(np.ones((3000, 3000)), axis=0))
+given = qlm.quantize(np.ones((3000, 3000)), axis=0)
+weight = qlm.pack(given)
 x = np.ones((3000, 3000), np.float32)
 call = {
     "quantize": lambda: qlm.quantize(wide, group_size=7),
     "matmul": lambda: qlm.matmul(codes, codes),
     "float": lambda: qlm.matmul(x, x),
     "linear": lambda: qlm.linear(x, weight),
+    "groups": lambda: qlm.linear(x, weight, group_size=60),
+    "pack": lambda: qlm.pack(x),
+    "another layout": lambda: qlm.linear(x[:1], qlm.pack(given), group_size=60),
 }[sys.argv[1]]
 call()
 print("ready", flush=True)
@@ -155,7 +177,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("name", ["quantize", "matmul", "float", "linear"])
+@pytest.mark.parametrize("name", ["quantize", "matmul", "float", "linear", "groups", "pack", "another layout"])
 def test_ctrl_c_ends_a_long_call(name: str, rng: np.random.Generator) -> None:
     """At a random moment; the next call works.  The promise is 200 ms; a loaded machine needs room."""
     command = [sys.executable, "-c", LONG, name]
