@@ -280,4 +280,6 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if name.endswith(".gguf") and os.path.isfile(name):
         raise UnsupportedError(f"{name}: GGUF models are not supported yet")
     atomic.recover(name)
+    if not os.path.lexists(name):
+        raise FileNotFoundError(errno.ENOENT, "No such folder (qlm downloads no models)", name)
     return Checkpoint(name)
