@@ -16,12 +16,12 @@ class UsageError(Exception):
 
 
 def add_recipe(parser: argparse.ArgumentParser, *, required: bool = False, repeatable: bool = False) -> None:
-    text = "recipe: a name such as dynamic-int8, or a TOML or JSON file"
-    if not required:
-        text = "quantize MODEL while loading; " + text
+    text = "a name such as dynamic-int8, or a TOML or JSON file"
     if repeatable:
-        parser.add_argument("--recipe", action="append", default=[], metavar="R", help=text + " (repeatable)")
+        text = f"judge REF quantized by this recipe, {text} (repeatable)"
+        parser.add_argument("--recipe", action="append", default=[], metavar="R", help=text)
     else:
+        text = f"{'recipe' if required else 'quantize MODEL while loading by this recipe'}: {text}"
         parser.add_argument("--recipe", required=required, metavar="R", help=text)
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts to calibrate on, one a line, which static recipes need"
