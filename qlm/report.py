@@ -90,9 +90,11 @@ class Report:
         }
 
     def to_markdown(self) -> str:
+        """A table of the figures and one of each layer's weight error, as Markdown."""
         return "\n".join(table.to_markdown() for table in self._tables())
 
     def to_text(self, width: int = TEXT_WIDTH) -> str:
+        """The same as plain text, `width` columns at most."""
         return "\n\n".join(table.to_text(width) for table in self._tables())
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -148,6 +150,7 @@ class Comparison(Mapping[str, Report]):
 
     @property
     def threads(self) -> int:
+        """Threads that every model ran on."""
         return self._first().threads
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,9 +158,11 @@ class Comparison(Mapping[str, Report]):
         return {name: report.to_dict() for name, report in self.items()}
 
     def to_markdown(self) -> str:
+        """A row for each candidate, then each layer's weight error, as Markdown."""
         return self._wide_table().to_markdown() + "\n" + self._layer_table().to_markdown()
 
     def to_text(self, width: int = TEXT_WIDTH) -> str:
+        """A row for each candidate and its worst layer, as plain text, `width` columns at most."""
         return "\n\n".join(table.to_text(width) for table in self._narrow_tables())
 
     def plot(self, ax: Axes | None = None) -> Axes:
