@@ -9,14 +9,15 @@
 
 #include "common.h"
 #include "linear.h"
+#include "threads.h"
 
 /* A block of codes is at most this large, so that it stays in L2 beside a panel. */
 #define BLOCK_BYTES (128 * 1024)
 #define BLOCK_ROWS 192
 /* Panels that every tile of rows of a block runs over before the next panels are read: half of a small L2. */
 #define RUN_BYTES (256 * 1024)
-/* Multiply-adds below which waking another thread costs more than it saves (about 10 us of one core). */
-#define THREAD_WORK (1 << 20)
+/* Multiply-adds that take about as long as the unit of qlm_parallel_sized: a million are shared, fewer are not. */
+#define PRODUCTS_A_UNIT 52
 /* Blocks for each thread where there are rows enough, none below BLOCK_TILES_LEAST tiles, for which a panel would come
  * from L2 too often.  (With 192 rows a block, 256 rows were one block and a bit: the caller quantized them all alone,
  * and two threads took 0.74 of one's time on MiniLM.) */
@@ -140,20 +141,17 @@ static void run_task(void *context, size_t index, unsigned worker)
 
 static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, unsigned))
 {
-    size_t rows = job->end - job->begin, work = rows * job->input->k, n = 0;
+    size_t n = 0;
     for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
-    if (tasks > 1 && qlm_threads() > 1 && work >= THREAD_WORK / (n ? n : 1)) {
-        qlm_parallel(tasks, task, job);
-        return;
-    }
-    for (size_t index = 0; index < tasks; index++) task(job, index, 0);
+    size_t products = qlm_size_mul(qlm_size_mul(job->end - job->begin, job->input->k), n);
+    qlm_parallel_sized(tasks, products / PRODUCTS_A_UNIT, task, job);
 }
 
 static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
 
 static void choose_runs(struct job *job)
 {
-    job->runs = qlm_min_size((wanted_tasks() + job->blocks - 1) / job->blocks, job->panels);
+    job->runs = qlm_min_size(qlm_div_up(wanted_tasks(), job->blocks), job->panels);
     if (!job->runs) job->runs = 1;
 }
 
@@ -191,7 +189,7 @@ static void cut(struct job *job, size_t rows, size_t mr)
     size_t total = job->end - job->begin;
     rows = qlm_max_size(rows / mr, 1) * mr;
     job->block_rows = rows;
-    job->blocks = (total + rows - 1) / rows;
+    job->blocks = qlm_div_up(total, rows);
     job->panels = 0;
     for (size_t i = 0; i < job->count; i++) job->panels += panels_of(job->outputs[i].weight);
 }

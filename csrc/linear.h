@@ -14,8 +14,6 @@ struct qlm_span {
 /* Elements of a panel that lie together: spans start on multiples of it. */
 size_t qlm_packed_step(const struct qlm_packed *packed);
 struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
-/* The packed value b' of output j at padded k. */
-int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at);
 
 /* A block of rows of activations, ready for the integer kernels of one packed layout.  Arrays over spans are
  * [spans][rows].  a' = code - shift is what the kernels see.
@@ -35,7 +33,7 @@ struct qlm_left {
     float *centred;  /* grouped: fl(sum over the span of (code - zero point)), times sx if grouped 2 */
 };
 
-/* Bytes of a block, and its arrays laid into `memory`; rows_stride is the same for both. */
+/* Bytes of a block, and its arrays laid into `memory`. */
 size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);

@@ -15,8 +15,6 @@
 #include "linear.h"
 #include "qlm.h"
 
-#define ALIGNMENT 64
-
 size_t qlm_packed_step(const struct qlm_packed *packed)
 {
     if (packed->kind == QLM_PACKED_F32) return 1;
@@ -61,31 +59,23 @@ static int32_t code_shift(const struct qlm_type *type)
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
-/* Hands out aligned parts of one block; with a NULL base it only counts. */
+/* Hands out aligned parts of one block; with a NULL base it only counts: SIZE_MAX once a size wraps. */
 struct carver {
     char *base;
     size_t used;
-    int overflow;
 };
 
 static void *carve(struct carver *carver, size_t count, size_t size)
 {
-    size_t bytes, start = carver->used;
-    if (__builtin_mul_overflow(count, size, &bytes) || __builtin_add_overflow(bytes, (size_t)ALIGNMENT - 1, &bytes) ||
-        __builtin_add_overflow(start, bytes & ~(size_t)(ALIGNMENT - 1), &carver->used))
-        carver->overflow = 1;
+    size_t start = carver->used;
+    carver->used = qlm_size_add(start, qlm_size_lines(qlm_size_mul(count, size)));
     return carver->base ? carver->base + start : NULL;
 }
 
 static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_zero, int has_offset)
 {
-    size_t elements, params;
-    if (__builtin_mul_overflow(packed->n_padded, packed->k_padded, &elements) ||
-        __builtin_mul_overflow(packed->n_padded, packed->groups, &params)) {
-        carver->overflow = 1;
-        return;
-    }
-    packed->panels = carve(carver, elements, element_size(packed));
+    size_t params = qlm_size_mul(packed->n_padded, packed->groups);
+    packed->panels = carve(carver, qlm_size_mul(packed->n_padded, packed->k_padded), element_size(packed));
     if (packed->kind == QLM_PACKED_F32) return;
     packed->scale = carve(carver, params, sizeof(float));
     packed->sums64 = carve(carver, params, sizeof(int64_t));
@@ -97,14 +87,13 @@ static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_ze
 
 static enum qlm_status allocate(struct qlm_packed *packed, int has_zero, int has_offset)
 {
-    struct carver carver = {NULL, 0, 0};
+    struct carver carver = {NULL, 0};
     lay_out(&carver, packed, has_zero, has_offset);
-    if (carver.overflow) return QLM_NO_MEMORY;
     packed->nbytes = carver.used;
-    packed->block = qlm_aligned_alloc(carver.used ? carver.used : ALIGNMENT);
+    packed->block = qlm_aligned_alloc(carver.used); /* grants no SIZE_MAX */
     if (!packed->block) return QLM_NO_MEMORY;
     memset(packed->block, 0, carver.used);
-    carver = (struct carver){packed->block, 0, 0};
+    carver = (struct carver){packed->block, 0};
     lay_out(&carver, packed, has_zero, has_offset);
     return QLM_OK;
 }
@@ -118,17 +107,10 @@ void qlm_packed_free(struct qlm_packed *packed)
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
 /* Element (j, at) of the panels: at counts padded k. */
-size_t qlm_packed_index(const struct qlm_packed *packed, size_t j, size_t at)
+static size_t packed_index(const struct qlm_packed *packed, size_t j, size_t at)
 {
     size_t step = qlm_packed_step(packed), nr = packed->kernels->nr;
     return (j / nr * packed->k_padded + at / step * step) * nr + j % nr * step + at % step;
-}
-
-int32_t qlm_packed_code(const struct qlm_packed *packed, size_t j, size_t at)
-{
-    size_t index = qlm_packed_index(packed, j, at);
-    return packed->kind == QLM_PACKED_8 ? ((const int8_t *)packed->panels)[index]
-                                        : ((const int16_t *)packed->panels)[index];
 }
 
 /* The elements of one output in ascending k, without a division for each. */
@@ -140,7 +122,7 @@ struct walker {
 static struct walker walk_from(const struct qlm_packed *packed, size_t j, size_t at)
 {
     size_t step = qlm_packed_step(packed);
-    return (struct walker){packed, qlm_packed_index(packed, j, at), at % step, step, step * (packed->kernels->nr - 1)};
+    return (struct walker){packed, packed_index(packed, j, at), at % step, step, step * (packed->kernels->nr - 1)};
 }
 
 static inline size_t next_index(struct walker *walker)
@@ -245,7 +227,7 @@ enum qlm_status qlm_pack_begin(struct qlm_packed *packed, const struct qlm_type 
     packed->n = n;
     packed->k = k;
     packed->group = group && group < k ? group : k;
-    packed->groups = packed->group ? (k + packed->group - 1) / packed->group : 1;
+    packed->groups = packed->group ? qlm_div_up(k, packed->group) : 1;
     if (__builtin_add_overflow(n, (size_t)packed->kernels->nr - 1, &packed->n_padded)) return QLM_NO_MEMORY;
     packed->n_padded -= packed->n_padded % packed->kernels->nr;
     size_t stride = qlm_round_up(packed->group, qlm_packed_step(packed));
