@@ -166,23 +166,34 @@ class MovingAverageMinMax(Observer):
         return moved
 
 
-_NAMES: dict[str, type[Observer]] = {
-    "minmax": MinMax,
-    "movingaverage": MovingAverageMinMax,
-    "movingaverageminmax": MovingAverageMinMax,
-}
+# By the names that recipes store.
+NAMED: dict[str, type[Observer]] = {"minmax": MinMax, "moving_average": MovingAverageMinMax}
+
+
+# What users may write, without what does not matter in it.
+_WORDS = {"minmax": "minmax", "movingaverage": "moving_average", "movingaverageminmax": "moving_average"}
+
+
+def canonical(word: str) -> str | None:
+    """The key of NAMED that a word means, None where it means none.
+
+    Case, "-" and "_" do not matter: "minmax", "moving_average", "moving-average-minmax".
+    """
+    return _WORDS.get(plain_word(word))
+
+
+def plain_word(word: str) -> str:
+    """A name without what does not matter in it."""
+    return word.lower().replace("-", "").replace("_", "")
 
 
 def resolve(observer: object) -> Observer:
-    """A fresh observer of the kind and settings that a name or an observer gives.
-
-    Case, "-" and "_" of names do not matter: "minmax", "moving_average", "moving-average-minmax".
-    """
+    """A fresh observer of the kind and settings that a name or an observer gives."""
     if isinstance(observer, Observer):
         return type(observer)(**observer._settings())
     if not isinstance(observer, str):
         raise TypeError(f"observer must be a name or an observer, got {shown(observer)}")
-    found = _NAMES.get(observer.lower().replace("-", "").replace("_", ""))
-    if found is None:
+    name = canonical(observer)
+    if name is None:
         raise ValueError(f"observer must be 'minmax' or 'moving_average', got {shown(observer)}")
-    return found()
+    return NAMED[name]()

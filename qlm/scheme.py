@@ -9,9 +9,10 @@ from typing import Any, SupportsIndex
 
 from . import dtypes
 from .errors import UnsupportedError, shown
+from .observers import NAMED, canonical, plain_word
 
 GRANULARITIES = ("channel", "tensor", "group", "token")
-OBSERVERS = ("minmax", "moving_average")
+OBSERVERS = tuple(NAMED)
 LATER_OBSERVERS = ("percentile", "mse", "entropy")
 GRIDS = ("affine", "interval")
 MAX_GROUP = 2**31 - 1
@@ -142,12 +143,11 @@ def checked_observer(value: object) -> str | None:
     if not isinstance(value, str):
         check_word("observer", value, OBSERVERS)
         return None
-    word = value.lower().replace("-", "").replace("_", "")
-    if word in LATER_OBSERVERS:
+    if plain_word(value) in LATER_OBSERVERS:
         raise UnsupportedError(f"observer: {value} is not supported yet, there are {', '.join(OBSERVERS)}")
-    for name in OBSERVERS:
-        if word in (name.replace("_", ""), name.replace("_", "") + "minmax"):
-            return name
+    name = canonical(value)
+    if name is not None:
+        return name
     raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, got {shown(value)}")
 
 

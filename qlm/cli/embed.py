@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_recipe, load_model
+from .options import load_model
 from .output import print_json
-from .texts import add_text_arguments, chunks, source
+from .texts import add_model_and_texts, chunks, source
 
 CHUNK = 256  # texts embedded between two prints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model's folder, or pkg:NAME")
-    add_text_arguments(parser)
-    add_recipe(parser)
+    add_model_and_texts(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..errors import FormatError
-from .options import UsageError
+from .options import UsageError, add_recipe
 
 
 class Data(NamedTuple):
@@ -19,9 +19,12 @@ class Data(NamedTuple):
     labels: list[int] | None
 
 
-def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_and_texts(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that runs one model on texts."""
+    parser.add_argument("model", metavar="MODEL", help="a model's folder, or pkg:NAME")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="a text (none: --file, else standard input)")
     parser.add_argument("--file", type=Path, metavar="FILE", help="texts, one a line, or label, tab, text")
+    add_recipe(parser)
 
 
 def source(arguments: argparse.Namespace, labels: Sequence[str]) -> Data:
