@@ -1,4 +1,4 @@
-/* tile.c: one tile of a linear, products and epilogue, while it is hot.
+/* tile.c: one tile of a linear, products and epilogue, while it is hot; tile_grouped.c has those of several groups.
  *
  * Exactness.  The 8-bit kernels add in wrapping 32-bit arithmetic, so a sum is right wherever the corrected result
  * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * 33025 < 2^31: up to
@@ -9,10 +9,10 @@
 
 #include "common.h"
 #include "linear.h"
+#include "tile.h"
 
 #define EXACT_K 33025
 #define RAW_K 32768
-#define TILE (QLM_MAX_MR * QLM_MAX_NR)
 #define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
 
 static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
@@ -28,8 +28,8 @@ static const int16_t *panel_16(const struct qlm_packed *weight, size_t panel, si
 
 /* ---- exact sums ----------------------------------------------------------------------------------------------- */
 
-static void sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                    size_t at, size_t count, int32_t *acc)
+void qlm_tile_sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                      size_t at, size_t count, int32_t *acc)
 {
     size_t step = weight->kernels->k_step;
     weight->kernels->gemm_8(m, (count + step - 1) / step, left_at(left, row, at, left_element(weight)), left->stride,
@@ -45,10 +45,10 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
                          panel_16(weight, panel, span.padded), acc, kernels->nr);
         return;
     }
-    int32_t part[TILE];
+    int32_t part[QLM_TILE];
     memset(acc, 0, m * kernels->nr * sizeof *acc);
     for (size_t done = 0; done < span.count; done += RAW_K) {
-        sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, RAW_K), part);
+        qlm_tile_sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, RAW_K), part);
         for (size_t i = 0; i < m * kernels->nr; i++) acc[i] += part[i];
     }
 }
@@ -66,14 +66,14 @@ static void correct_64(const struct qlm_left *left, const struct qlm_packed *wei
     }
 }
 
-static int needs_64(const struct qlm_packed *weight, size_t count)
+int qlm_tile_needs_64(const struct qlm_packed *weight, size_t count)
 { return weight->kind == QLM_PACKED_16 || count > EXACT_K; }
 
 /* fl(acc') of a span as floats, by the 64-bit path. */
-static void floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t g, float *sums)
+void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
+                        size_t panel, size_t g, float *sums)
 {
-    int64_t acc[TILE];
+    int64_t acc[QLM_TILE];
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, g), acc);
     correct_64(left, weight, row, m, panel, g, acc);
     for (size_t i = 0; i < m * weight->kernels->nr; i++) sums[i] = (float)acc[i];
@@ -81,28 +81,19 @@ static void floats_64(const struct qlm_left *left, const struct qlm_packed *weig
 
 /* ---- epilogues ------------------------------------------------------------------------------------------------ */
 
-/* Where a tile of an output lies. Passed by address: copied by value right after it is written, it is read back in
- * other pieces than those stored, and that load waits for every store before it (with outputs past L2, half of the
- * time). */
-struct place {
-    const float *bias, *residual;
-    float *out;
-    size_t n, ld;
-};
-
-static struct place place_of(const struct qlm_linear_output *output, const struct qlm_packed *weight, size_t row,
-                             size_t panel)
+static struct qlm_place place_of(const struct qlm_linear_output *output, const struct qlm_packed *weight, size_t row,
+                                 size_t panel)
 {
     size_t column = panel * weight->kernels->nr, at = row * weight->n + column;
-    struct place place = {.n = qlm_min_size(weight->n - column, (size_t)weight->kernels->nr), .ld = weight->n};
+    struct qlm_place place = {.n = qlm_min_size(weight->n - column, (size_t)weight->kernels->nr), .ld = weight->n};
     place.bias = output->bias ? output->bias + column : NULL;
     place.residual = output->residual ? output->residual + at : NULL;
     place.out = output->out + at;
     return place;
 }
 
-static void finish_floats(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc,
-                          const float *sw, const float *sx, const struct place *to)
+void qlm_tile_finish(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc, const float *sw,
+                     const float *sx, const struct qlm_place *to)
 {
     kernels->epilogue_f32(m, to->n, acc, kernels->nr, sw, sx, to->bias, activation, to->residual, to->ld, to->out,
                           to->ld);
@@ -110,95 +101,30 @@ static void finish_floats(const struct qlm_kernels *kernels, int activation, siz
 
 /* One scale a row, one span: the whole correction is in integers. */
 static void tile_single(const struct qlm_left *left, const struct qlm_linear_output *output,
-                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct place *to)
+                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t column = panel * kernels->nr;
     const float *sw = weight->scale + column, *sx = left->sx + row;
-    if (needs_64(weight, weight->k)) {
-        float sums[TILE];
-        floats_64(left, weight, row, m, panel, 0, sums);
-        finish_floats(kernels, output->activation, m, sums, sw, sx, to);
+    if (qlm_tile_needs_64(weight, weight->k)) {
+        float sums[QLM_TILE];
+        qlm_tile_floats_64(left, weight, row, m, panel, 0, sums);
+        qlm_tile_finish(kernels, output->activation, m, sums, sw, sx, to);
         return;
     }
-    int32_t acc[TILE];
-    sums_32(left, weight, row, m, panel, 0, weight->k_padded, acc);
+    int32_t acc[QLM_TILE];
+    qlm_tile_sums_32(left, weight, row, m, panel, 0, weight->k_padded, acc);
     kernels->epilogue_s32(m, to->n, acc, kernels->nr, left->zx + row, left->rest + row, weight->sums + column,
                           weight->zero ? weight->zero + column : NULL, sw, sx, to->bias, output->activation,
                           to->residual, to->ld, to->out, to->ld);
 }
 
-/* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */
-static void group_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                     size_t g, float *t)
-{
-    float sums[TILE];
-    size_t nr = weight->kernels->nr;
-    const float *sw = weight->scale + g * weight->n_padded + panel * nr;
-    floats_64(left, weight, row, m, panel, g, sums);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < nr; j++) {
-            size_t at = i * nr + j;
-            if (left->grouped == 2)
-                t[at] = qlm_fmaf(sums[at] * sw[j], left->sx[g * left->rows + row + i], t[at]);
-            else
-                t[at] = qlm_fmaf(sums[at], sw[j], t[at]);
-        }
-}
-
-/* Activations' float offsets of a group: t = fma(offset, fl(sw * fl(sum of w's codes)), t). */
-static void group_offsets(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
-                          size_t panel, size_t g, float *t)
-{
-    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
-    int64_t count = (int64_t)qlm_packed_span(weight, g).count;
-    float column[QLM_MAX_NR];
-    for (size_t j = 0; j < nr; j++) {
-        int64_t sum = weight->sums64[params + j] - count * (weight->zero ? weight->zero[params + j] : 0);
-        column[j] = weight->scale[params + j] * (float)sum;
-    }
-    weight->kernels->rank1_f32(m, nr, left->offset + g * left->rows + row, column, t, nr);
-}
-
-static void tile_span(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t g, float *t)
-{
-    const struct qlm_kernels *kernels = weight->kernels;
-    struct qlm_span span = qlm_packed_span(weight, g);
-    size_t nr = kernels->nr, params = g * weight->n_padded + panel * nr, rows = g * left->rows + row;
-    if (needs_64(weight, span.count)) {
-        group_64(left, weight, row, m, panel, g, t);
-    } else {
-        int32_t acc[TILE];
-        sums_32(left, weight, row, m, panel, span.padded, span.count, acc);
-        kernels->group_s32(m, nr, acc, nr, left->zx + rows, left->rest + rows, weight->sums + params,
-                           weight->zero ? weight->zero + params : NULL, weight->scale + params,
-                           left->grouped == 2 ? left->sx + rows : NULL, t, nr);
-    }
-    if (weight->offset) kernels->rank1_f32(m, nr, left->centred + rows, weight->offset + params, t, nr);
-    if (left->grouped == 2 && left->offset) group_offsets(left, weight, row, m, panel, g, t);
-}
-
-static void tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                         const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct place *to)
-{
-    const struct qlm_kernels *kernels = weight->kernels;
-    size_t nr = kernels->nr;
-    float t[TILE];
-    memset(t, 0, m * nr * sizeof *t);
-    for (size_t g = 0; g < weight->groups; g++) tile_span(left, weight, row, m, panel, g, t);
-    if (left->grouped == 1)
-        kernels->affine_f32(m, nr, left->offset ? NULL : left->zero + row, left->sx + row,
-                            left->offset ? left->offset + row : NULL, weight->chain + panel * nr, t, nr);
-    finish_floats(kernels, output->activation, m, t, NULL, NULL, to);
-}
-
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
                     const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel)
 {
-    struct place to = place_of(output, weight, first + row, panel);
+    struct qlm_place to = place_of(output, weight, first + row, panel);
     if (left->grouped)
-        tile_grouped(left, output, weight, row, m, panel, &to);
+        qlm_tile_grouped(left, output, weight, row, m, panel, &to);
     else
         tile_single(left, output, weight, row, m, panel, &to);
 }
@@ -207,7 +133,7 @@ void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight
                     int wide, void *c, size_t ldc)
 {
     size_t nr = weight->kernels->nr, n = qlm_min_size(weight->n - panel * nr, nr);
-    int64_t acc[TILE];
+    int64_t acc[QLM_TILE];
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, 0), acc);
     correct_64(left, weight, row, m, panel, 0, acc);
     for (size_t i = 0; i < m; i++)
@@ -284,6 +210,6 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                    (const float *)weight->panels + panel * weight->k_padded * weight->kernels->nr, c, 0);
     else
         products_of_codes(input, weight, first, rows, panel, c);
-    struct place to = place_of(output, weight, first, panel);
-    finish_floats(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
+    struct qlm_place to = place_of(output, weight, first, panel);
+    qlm_tile_finish(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
 }
