@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import peak
 from checkpoint import cpu_name
-from timing import interleave
 
 import qlm
+from qlm.timing import interleave
 
 SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
 ROWS = (1, 16, 128, 512)
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"{'out x in':>12}{'rows':>6}{'int8':>8}{'share':>7}{'+ gelu':>8}{'weight-only':>13}{'float32':>9}   GOP/s")
     for n, k in SHAPES:
         for m in ROWS:
-            timings = interleave(calls(n, k, m), seconds=2)
+            timings = interleave(calls(n, k, m), seconds=0.5)
             rate = {name: 2e-9 * m * n * k / timing.median for name, timing in timings.items()}
             share = f"{rate['int8'] / limit:>7.0%}" if limit else f"{'-':>7}"
             print(

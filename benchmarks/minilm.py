@@ -17,9 +17,9 @@ import numpy as np
 import peak
 from checkpoint import Checkpoint, cpu_name, load
 from peers import Contender, contenders
-from timing import Timing, interleave
 
 import qlm
+from qlm.timing import Timing, interleave
 
 SHAPES = ((32, 128), (1, 16), (1, 128))
 BASE = "qlm dynamic-int8"
@@ -35,7 +35,7 @@ def measure(
 ) -> dict[str, Timing]:
     ids = random_ids(checkpoint, *shape)
     calls = {c.name: (lambda encode=c.encode: encode(ids)) for c in found if c.encode is not None}
-    return interleave(calls, seconds=seconds)
+    return interleave(calls, seconds=seconds / len(calls))
 
 
 def rows(
@@ -53,7 +53,7 @@ def rows(
         else:
             row |= {
                 "ms": 1e3 * timing.median, "ms_low": 1e3 * timing.low, "ms_high": 1e3 * timing.high,
-                "rounds": timing.rounds, "sentences_per_second": shape[0] / timing.median,
+                "rounds": timing.samples, "sentences_per_second": shape[0] / timing.median,
                 "ratio": timing.median / timings[BASE].median,
                 "share_of_int8_peak": operations / timing.median / 1e9 / limit if limit else None,
             }  # fmt: skip
