@@ -156,6 +156,19 @@ def linear(
     """act(x W^T + bias) + residual [m, n] for each of 1 to 16 weights; x is quantized once.  NonFinite where x is
     quantized and not finite; NotImplementedError for float offsets of both x and the weight."""
 
+def linear_direct(
+    x: object,
+    input: Input,
+    weight: PackedWeight,
+    bias: object = None,
+    activation: int | str | None = None,
+    residual: object = None,
+    out: object = None,
+) -> F32 | None:
+    """linear() of one weight for x [..., k], bias [n], residual and out [..., n], "float" or "dynamic" input.  None,
+    and nothing said, where an array is not plain float32 (C-contiguous, aligned, native), does not fit, is not finite
+    or shares memory with out."""
+
 @overload
 def matmul_codes(a: Codes, dtype: str, weight: PackedWeight, wide: Literal[False], out: I32 | None = None) -> I32: ...
 @overload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -169,9 +170,47 @@ def linear(
     activation: None, "relu", "gelu" (erf), "gelu_tanh", "silu".
     out: a float32 array of the result's shape, of any strides.
     """
-    packed = pack(weight)
+    packed = weight if type(weight) is PackedWeight else pack(weight)
     if activation is not None:
         choice("activation", activation, ACTIVATIONS)
+    if type(input) is str and type(grid) is str and (group_size is None or type(group_size) is int):
+        how = _direct_input(input, group_size, grid, packed._nonfinite is None)
+        if how is not None:
+            result = _core.linear_direct(x, how, packed._packed, bias, activation, residual, out)
+            if result is not None:
+                return result
+    return _linear(x, packed, bias, input, group_size, grid, activation, residual, out)
+
+
+@lru_cache(maxsize=64)
+def _direct_input(input: str, group_size: int | None, grid: str, finite: bool) -> _core.Input | None:
+    """How _core.linear_direct takes real numbers; None where only the long way can say what is wrong."""
+    if input not in INPUTS or grid not in GRIDS:
+        return None
+    if input == "float32":
+        return None if group_size is not None or grid != "affine" else _core.Input("float")
+    if not finite or (group_size is not None and not 1 <= group_size < 1 << 31):
+        return None
+    return _dynamic_input(input, group_size or 0, grid)
+
+
+def _dynamic_input(input: str, group: int, grid: str) -> _core.Input:
+    signed, interval = not input.startswith("u"), grid == "interval"
+    return _core.Input("dynamic", dtype=input, symmetric=signed and not interval, interval=interval, group=group)
+
+
+def _linear(
+    x: object,
+    packed: PackedWeight,
+    bias: object,
+    input: str,
+    group_size: object,
+    grid: str,
+    activation: str | None,
+    residual: object,
+    out: Array | None,
+) -> Floats:
+    """linear of what is not plain, or wrong: the arrays are converted, or named."""
     choice("input", input, INPUTS)
     choice("grid", grid, GRIDS)
     feed = _feed(x, packed, input, group_size, grid)
@@ -213,9 +252,7 @@ def _feed(x: object, packed: PackedWeight, input: str, group_size: object, grid:
     if packed.dtype == "float32":
         return _float_feed(quantize_dynamic(source, input, group_size=group or None, grid=grid).dequantize(), packed)
     rows = to_float32(source).reshape(_rows(source.shape), packed.shape[1])
-    signed, interval = not input.startswith("u"), grid == "interval"
-    how = _core.Input("dynamic", dtype=input, symmetric=signed and not interval, interval=interval, group=group)
-    return _Feed("dynamic", rows, how, source, source.shape)
+    return _Feed("dynamic", rows, _dynamic_input(input, group, grid), source, source.shape)
 
 
 def _float_feed(source: Array, packed: PackedWeight) -> _Feed:

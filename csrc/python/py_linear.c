@@ -1,5 +1,6 @@
 /* py_linear.c: linear and matmul_codes.  A linear of one short row is called thousands of times a second, so nothing
  * here parses keywords or allocates but the results themselves. */
+#include "common.h"
 #include "py_module.h"
 #include "py_slices.h"
 #include "py_types.h"
@@ -176,12 +177,17 @@ static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
     return qlm_linear(&call->input, call->outputs, call->count, begin, end, &call->bad);
 }
 
-static int run_linear(struct call *call)
+static int run_call(struct call *call, enum qlm_status *status)
 {
     struct qlm_work work = {call->input.m, STEP, 1.0};
-    enum qlm_status status;
     for (size_t i = 0; i < call->count; i++) work.cost += (double)call->outputs[i].weight->n * (double)call->input.k;
-    if (qlm_run_slices(&work, linear_slice, call, &status)) return -1;
+    return qlm_run_slices(&work, linear_slice, call, status);
+}
+
+static int run_linear(struct call *call)
+{
+    enum qlm_status status;
+    if (run_call(call, &status)) return -1;
     if (status == QLM_OK) return 0;
     if (status == QLM_UNSUPPORTED) /* offsets of both sides were refused before */
         PyErr_SetString(PyExc_ValueError, "the midpoints of a row's intervals overflow float32");
@@ -223,6 +229,122 @@ QLM_FUNCTION(linear)
     PyObject *results = make_results(bound[6], &call);
     if (results && run_linear(&call)) Py_CLEAR(results);
     return results;
+}
+
+/* ---- linear_direct --------------------------------------------------------------------------------------------- */
+
+/* qlm.linear on arrays that the kernels can read as they are: no Python between the call and the work, which takes
+ * microseconds where all of this takes a tenth of one.  Whatever is not so, or is wrong, is left to qlm.linear, which
+ * converts, or names the argument: the errors are made in one place. */
+
+/* A residual to be checked for NaN beyond this would hold the GIL for too long. */
+#define DIRECT_MAX ((size_t)1 << 20)
+
+static int is_plain(PyObject *object)
+{
+    return PyArray_CheckExact(object) && PyArray_DESCR((PyArrayObject *)object)->type_num == NPY_FLOAT32 &&
+           PyArray_ISCARRAY_RO((PyArrayObject *)object);
+}
+
+static int all_finite(const float *values, size_t n)
+{
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) bad |= !qlm_is_finite(values[i]);
+    return !bad;
+}
+
+static int shares_memory(PyArrayObject *out, PyObject *object)
+{
+    if (!qlm_given(object)) return 0;
+    PyArrayObject *other = (PyArrayObject *)object;
+    const char *a = PyArray_BYTES(out), *b = PyArray_BYTES(other);
+    return a < b + PyArray_NBYTES(other) && b < a + PyArray_NBYTES(out);
+}
+
+/* The last axis of x, [..., k], and how many rows are before it; 0 where there is nothing to do or x is not plain. */
+static int read_x(PyObject *object, struct qlm_linear_input *input)
+{
+    if (!is_plain(object)) return 0;
+    PyArrayObject *x = (PyArrayObject *)object;
+    int last = PyArray_NDIM(x) - 1;
+    if (last < 0 || PyArray_SIZE(x) == 0) return 0;
+    input->x = PyArray_DATA(x);
+    input->k = (size_t)PyArray_DIM(x, last);
+    input->m = (size_t)PyArray_SIZE(x) / input->k;
+    if (input->group >= input->k) input->group = 0;
+    return 1;
+}
+
+/* Whether a weight takes this input; the same questions as check_weight, which answers them by exceptions. */
+static int takes_input(const struct qlm_packed *weight, const struct qlm_linear_input *input)
+{
+    size_t a = input->group, b = weight->group;
+    if (weight->k != input->k || weight->n == 0) return 0;
+    if (input->kind == QLM_INPUT_FLOAT) return 1;
+    return weight->kind != QLM_PACKED_F32 && !(weight->offset && input->interval) &&
+           (a == 0 || b == 0 || b >= input->k || a % b == 0 || b % a == 0);
+}
+
+/* Float products propagate what is not finite; the others refuse it in a bias or residual. */
+static int read_addend(PyObject *object, int ndim, const npy_intp *dims, int any_number, const float **data)
+{
+    *data = NULL;
+    if (!qlm_given(object)) return 1;
+    if (!is_plain(object)) return 0;
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (PyArray_NDIM(array) != ndim || !PyArray_CompareLists(PyArray_DIMS(array), dims, ndim)) return 0;
+    size_t size = (size_t)PyArray_SIZE(array);
+    *data = PyArray_DATA(array);
+    return any_number || (size <= DIRECT_MAX && all_finite(*data, size));
+}
+
+/* bound: x, input, weight, bias, activation, residual, out. dims: the result's, of as many axes as x has. */
+static int read_direct(PyObject *const *bound, struct call *call, npy_intp *dims)
+{
+    struct qlm_linear_output *output = &call->outputs[0];
+    if (!read_x(bound[0], &call->input) || !takes_input(output->weight, &call->input)) return 0;
+    PyArrayObject *x = (PyArrayObject *)bound[0], *out = (PyArrayObject *)bound[6];
+    int ndim = PyArray_NDIM(x), any_number = call->input.kind == QLM_INPUT_FLOAT;
+    for (int i = 0; i < ndim; i++) dims[i] = PyArray_DIM(x, i);
+    dims[ndim - 1] = (npy_intp)output->weight->n;
+    if (!read_addend(bound[3], 1, dims + ndim - 1, any_number, &output->bias)) return 0;
+    if (!read_addend(bound[5], ndim, dims, any_number, &output->residual)) return 0;
+    if (!qlm_given(bound[6])) return 1;
+    return is_plain(bound[6]) && PyArray_ISWRITEABLE(out) && PyArray_NDIM(out) == ndim &&
+           PyArray_CompareLists(PyArray_DIMS(out), dims, ndim) && !shares_memory(out, bound[0]) &&
+           !shares_memory(out, bound[3]) && !shares_memory(out, bound[5]);
+}
+
+QLM_FUNCTION(linear_direct)
+{
+    static const struct qlm_signature signature = {
+        "linear_direct", 3, 7, {"x", "input", "weight", "bias", "activation", "residual", "out"}};
+    PyObject *bound[7];
+    npy_intp dims[NPY_MAXDIMS];
+    struct call call = {.module = module, .count = 1};
+    if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
+    struct qlm_linear_output *output = &call.outputs[0];
+    const struct qlm_input_object *input = take_input_object(module, bound[1]);
+    if (!input || !(output->weight = take_packed(module, bound[2]))) return NULL;
+    if (qlm_take_function(bound[4], "activation", &output->activation)) return NULL;
+    call.input = input->input;
+    if (call.input.kind != QLM_INPUT_FLOAT && call.input.kind != QLM_INPUT_DYNAMIC) Py_RETURN_NONE;
+    if (!read_direct(bound, &call, dims)) Py_RETURN_NONE;
+    if (!(output->weight = qlm_packed_for(module, bound[2], &call.input))) return NULL;
+    PyObject *result = qlm_given(bound[6])
+                           ? Py_NewRef(bound[6])
+                           : PyArray_SimpleNew(PyArray_NDIM((PyArrayObject *)bound[0]), dims, NPY_FLOAT32);
+    if (!result) return NULL;
+    output->out = qlm_data(result);
+    enum qlm_status status;
+    if (run_call(&call, &status) == 0) {
+        if (status == QLM_OK) return result;
+        Py_DECREF(result);
+        if (status == QLM_NO_MEMORY) return PyErr_NoMemory();
+        Py_RETURN_NONE;
+    }
+    Py_DECREF(result);
+    return NULL;
 }
 
 /* ---- matmul_codes ---------------------------------------------------------------------------------------------- */
@@ -289,6 +411,10 @@ PyMethodDef qlm_linear_methods[] = {
         "linear(x, input, weights, biases=None, activation=None, residuals=None, outs=None) -> tuple\n\n"
         "float32 [m, n] = act(x W^T + bias) + residual for each weight; x [m, k] as the Input says. Tuples of one "
         "item, or None, for each weight. NonFinite where x is quantized and not finite."),
+    QLM_METHOD(linear_direct,
+               "linear_direct(x, input, weight, bias=None, activation=None, residual=None, out=None) -> array or "
+               "None\n\nlinear() of one weight for x [..., k] where every array is float32 and plain; None where "
+               "one is not, does not fit or is not finite: linear() then says why."),
     QLM_METHOD(matmul_codes, "matmul_codes(a, dtype, weight, wide, out=None) -> int32 or, if wide, int64 [m, n]\n\n"
                              "The exact product of codes a [m, k] and a PackedWeight of codes without groups."),
     {NULL, NULL, 0, NULL},
