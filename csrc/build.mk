@@ -18,7 +18,7 @@ CORE_LIBS := -pthread -lm
 
 CORE_SOURCES := $(wildcard $(CSRC)/*.c) $(wildcard $(CSRC)/kernels/*.c)
 TEST_SOURCES := $(addprefix $(CSRC)/tests/,test_core.c support.c cases_elements.c cases_rows.c cases_int8.c \
-    drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c test_threads.c)
+    drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c test_threads.c test_peaks.c)
 objects = $(patsubst $(CSRC)/%.c,$(BUILD)/%.o,$(1))
 
 .PHONY: core test

@@ -214,6 +214,17 @@ def pool(
 ) -> F32:
     """One vector [n] for each sequence, zeros for an empty one; normalize: divided by its Euclidean norm."""
 
+# ---- what this CPU can do at most ----
+
+def peaks() -> list[tuple[str, str, float]]:
+    """(what, scheme, operations a round) of each loop that shows a limit of the CPU at this tier (csrc/peaks.h); loops
+    over memory have 0 operations."""
+
+def run_peak(index: int, rounds: int, source: F32 | Codes | None = None, target: F32 | Codes | None = None) -> None:
+    """Loop number `index` of peaks(), `rounds` times on each thread; loops over memory share the arrays between the
+    threads: float32 read, or converted to int8; or int8 converted to float32.  Sizes are multiples of 4096, and the
+    target is 64-byte aligned."""
+
 # ---- for tests ----
 
 def kernel_address(isa: str, name: str) -> int:

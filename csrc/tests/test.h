@@ -94,5 +94,6 @@ extern const struct driver_case array_cases[], linear_cases[], model_cases[];
 
 void test_qparams(void);
 void test_threads(void);
+void test_peaks(void);
 
 #endif
