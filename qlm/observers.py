@@ -25,7 +25,7 @@ from .arrays import (
     shaped,
     to_float32,
 )
-from .errors import shown
+from .errors import UnsupportedError, shown
 from .qparams import choose_qparams
 
 __all__ = ["MinMax", "MovingAverageMinMax", "Observer"]
@@ -172,19 +172,21 @@ NAMED: dict[str, type[Observer]] = {"minmax": MinMax, "moving_average": MovingAv
 
 # What users may write, without what does not matter in it.
 _WORDS = {"minmax": "minmax", "movingaverage": "moving_average", "movingaverageminmax": "moving_average"}
+_LATER = frozenset({"percentile", "mse", "entropy"})
 
 
-def canonical(word: str) -> str | None:
-    """The key of NAMED that a word means, None where it means none.
+def canonical(word: str) -> str:
+    """The key of NAMED that a word means.
 
     Case, "-" and "_" do not matter: "minmax", "moving_average", "moving-average-minmax".
+    UnsupportedError: an observer that a later version will have.  ValueError: no observer's name.
     """
-    return _WORDS.get(plain_word(word))
-
-
-def plain_word(word: str) -> str:
-    """A name without what does not matter in it."""
-    return word.lower().replace("-", "").replace("_", "")
+    plain = word.lower().replace("-", "").replace("_", "")
+    if plain in _LATER:
+        raise UnsupportedError(f"observer: {word} is not supported yet, there are {', '.join(NAMED)}")
+    if plain not in _WORDS:
+        raise ValueError(f"observer must be one of {', '.join(NAMED)}, got {shown(word)}")
+    return _WORDS[plain]
 
 
 def resolve(observer: object) -> Observer:
@@ -193,7 +195,4 @@ def resolve(observer: object) -> Observer:
         return type(observer)(**observer._settings())
     if not isinstance(observer, str):
         raise TypeError(f"observer must be a name or an observer, got {shown(observer)}")
-    name = canonical(observer)
-    if name is None:
-        raise ValueError(f"observer must be 'minmax' or 'moving_average', got {shown(observer)}")
-    return NAMED[name]()
+    return NAMED[canonical(observer)]()

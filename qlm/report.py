@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .estimate import Estimate, finite_or_none
 from .tables import Table
-from .views import number, size
+from .views import number, significant, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,7 +176,7 @@ class Comparison(Mapping[str, Report]):
         first = self._first()
         return (
             f"against {first.reference} ({size(first.reference_nbytes)}, "
-            f"{number(first.reference_milliseconds, 3)} ms per text): {first._setting()}"
+            f"{significant(first.reference_milliseconds)} ms per text): {first._setting()}"
         )
 
     def _wide_table(self) -> Table:
@@ -200,7 +200,7 @@ class Comparison(Mapping[str, Report]):
         rows = [[name, *(figure.below(report) for figure in figures)] for name, report in self.items()]
         if is_cost:
             first = self._first()
-            own = {"size": size(first.reference_nbytes), "ms per text": number(first.reference_milliseconds, 3)}
+            own = {"size": size(first.reference_nbytes), "ms per text": significant(first.reference_milliseconds)}
             rows.insert(0, [first.reference, *(own.get(figure.label, "") for figure in figures)])
         return Table(caption, ["", *(figure.short for figure in figures)], rows)
 
@@ -287,7 +287,7 @@ def worst_layer(report: Report) -> list[str]:
 FIGURES = (
     Figure("size", "size", True, lambda report: report.nbytes, size),
     Figure("size ratio", "ratio", True, lambda report: report.size_ratio, ratio),
-    Figure("ms per text", "ms/text", True, lambda report: report.milliseconds, lambda value: number(value, 3)),
+    Figure("ms per text", "ms/text", True, lambda report: report.milliseconds, significant),
     Figure("speed-up", "speed-up", True, lambda report: report.speedup, ratio),
     Figure("cosine", "cosine", True, lambda report: report.cosine, lambda value: f"{value:.5f}"),
     Figure("least cosine", "least", True, least_cosine, lambda value: f"{value:.5f}"),

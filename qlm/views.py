@@ -77,6 +77,14 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """The same with zeros kept, so that a column's numbers are of equal precision: "5.80", "12.0", "123"."""
+    if not math.isfinite(value):
+        return str(value)
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:.{max(digits - 1 - exponent, 0)}f}"
+
+
 def size(nbytes: float) -> str:
     """Bytes in the unit that leaves one to four digits before the point: "812 B", "23.4 MB" (of 10**6 bytes)."""
     if abs(nbytes) < 1000:

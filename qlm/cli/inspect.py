@@ -59,13 +59,13 @@ def file_tensors(path: str) -> dict[str, TensorInfo]:
 
 
 def folder_tensors(path: str) -> dict[str, TensorInfo]:
-    """The tensors of all the weights' files; none of a folder whose weights are in no format that qlm reads."""
+    """The tensors of all the weights' files; none of a folder without weights, or in no format that qlm reads."""
     from ..errors import UnsupportedError
     from ..formats.checkpoint import open_checkpoint
 
     try:
         files = open_checkpoint(path).files
-    except UnsupportedError:
+    except (UnsupportedError, FileNotFoundError):
         return {}
     return {name: file.info(name) for name, file in files.items()}
 

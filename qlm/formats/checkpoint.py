@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import weakref
+from functools import cached_property
 from typing import Any
 
 from ..errors import FormatError, UnsupportedError, shown
@@ -206,11 +207,10 @@ def _open_shard(folder: Folder, name: str, index: str) -> TensorFile:
 
 
 class Checkpoint:
-    """A model's folder, opened: `config` is config.json's content, `files` the file that holds each tensor, read when
-    it is asked for.
+    """A model's folder, opened: `config` is config.json's content.
 
-    OSError: the system's, FileNotFoundError where config.json or the weights are missing.  FormatError: a file that
-    is not what it should be.  UnsupportedError: GGUF.
+    OSError: the system's, FileNotFoundError where config.json or (of `files`) the weights are missing.  FormatError: a
+    file that is not what it should be.  UnsupportedError: GGUF.
     """
 
     def __init__(self, path: str) -> None:
@@ -219,7 +219,12 @@ class Checkpoint:
         if not self.folder.has("config.json") and any(name.endswith(".gguf") for name in self.folder.names()):
             raise UnsupportedError(f"{path}: GGUF models are not supported yet")
         self.config = self._config()
-        self.files = _open_weights(self.folder)
+
+    @cached_property
+    def files(self) -> dict[str, TensorFile]:
+        """The file that holds each tensor.  Opened when first asked for: a folder of a family that qlm does not run
+        may hold its weights in any form, and what is wrong with it is the family."""
+        return _open_weights(self.folder)
 
     def _config(self) -> dict[str, Any]:
         config = strictjson.parse(self.folder.read("config.json", MAX_CONFIG), file=self.config_file)

@@ -192,6 +192,9 @@ def _parse_header(path: str, fd: int, size: int, head: bytes) -> tuple[dict[str,
     if size < 8:
         raise FormatError(f"not a safetensors file: {size} bytes, shorter than its length prefix", file=path, offset=0)
     length = int.from_bytes(head[:8], "little")
+    if length > max(size - 8, MAX_HEADER):
+        reason = f"not a safetensors file: its first 8 bytes, a header's length in such a file, say {length}"
+        raise FormatError(reason, file=path, offset=0)
     if length > size - 8:
         reason = f"the header claims {length} bytes, {size - 8} are left in the file"
         raise FormatError(reason, file=path, offset=0)
@@ -300,6 +303,14 @@ def _explain(path: str, head: bytes) -> None:
     for magic, hint in _HINTS:
         if head.startswith(magic):
             raise FormatError(f"not a safetensors file: {hint}", file=path, offset=0)
+    if _is_text(head):
+        raise FormatError("not a safetensors file: a text file", file=path, offset=0)
+
+
+def _is_text(head: bytes) -> bool:
+    """Printable, as the eight bytes of a length that fits in a file never are."""
+    text = head.decode("utf-8", "ignore")
+    return len(head) >= 8 and len(text.encode()) > len(head) - 4 and all(c.isprintable() or c.isspace() for c in text)
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------

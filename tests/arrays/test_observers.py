@@ -148,7 +148,8 @@ def test_an_observer_gives_a_fresh_one() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: resolve("percentile"), ValueError, "observer must be 'minmax' or 'moving_average', got 'percentile'"),
+        (lambda: resolve("percentil"), ValueError, "observer must be one of minmax, moving_average, got 'percentil'"),
+        (lambda: resolve("Percentile"), qlm.UnsupportedError, "observer: Percentile is not supported yet"),
         (lambda: resolve(MinMax), TypeError, "observer must be a name or an observer"),
         (lambda: resolve(None), TypeError, "observer must be a name or an observer"),
         (lambda: MinMax(symmetric=1), TypeError, "symmetric must be True, False or None, got 1"),

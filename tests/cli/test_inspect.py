@@ -59,6 +59,11 @@ def test_a_family_that_qlm_does_not_run_is_still_listed(qlm, tmp_path):
     assert len(found["tensors"]) == 39
 
 
+def test_a_family_that_qlm_does_not_run_without_weights(qlm, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    assert "GPT2LMHeadModel is not supported" in qlm("inspect", tmp_path, status=1).err.replace("'", "")
+
+
 def test_nine_thousand_tensors_are_quick(qlm, tmp_path):
     path = tmp_path / "many.safetensors"
     names = (f"model.layers.{i // 10}.block_sparse_moe.experts.{i % 10}.w1.weight" for i in range(9000))
@@ -79,8 +84,8 @@ def test_a_terminal_sets_the_width(on_terminal, tmp_path):
     assert max(map(len, on_terminal("inspect", path, columns=200).splitlines())) > 150
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04" + bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"not a model", b"# README\n\nmarkdown\n", b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_something_else(qlm, tmp_path, content):
     path = tmp_path / "file.bin"
     path.write_bytes(content)
-    assert "file.bin" in qlm("inspect", path, status=1).err
+    assert "file.bin: not a safetensors file" in qlm("inspect", path, status=1).err

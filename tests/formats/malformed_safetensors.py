@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import random
 import struct
 import zipfile
 from typing import Any
@@ -232,6 +233,9 @@ OTHER_KINDS: dict[str, tuple[bytes, str]] = {
     "HTML page without a doctype": (b"\n<html><body>Not found</body></html>", "HTML"),
     "zip archive": (_archive(), "zip"),
     "gzip archive": (gzip.compress(VALID), "gzip"),
+    "text": (b"# A title\n\nand some lines.\n", "not a safetensors file: a text file"),
+    "text cut inside a character": (b"ab" + "\u91cf".encode() * 30, "a text file"),
+    "random bytes": (random.Random(1).randbytes(3000), "not a safetensors file: its first 8 bytes"),
     "all zeros": (bytes(4096), "zeros"),
     "JSON file": (b'{"weight_map": {}, "metadata": {}}', "JSON"),
     **{f"pickle of protocol {p}": (pickle.dumps({"a": 1}, p), "pickle") for p in range(2, 6)},

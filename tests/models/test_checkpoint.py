@@ -114,9 +114,13 @@ def test_what_qlm_does_not_run(folder: Path, key: str, value: Any, word: str) ->
         qlm.load(folder)
 
 
-def test_other_families_are_named(folder: Path) -> None:
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "tf_model.h5", None])
+def test_other_families_are_named(folder: Path, weights: str | None) -> None:
+    """Before anything is said of their weights, which may be in any form."""
     config = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
     (folder / "config.json").write_text(json.dumps(config))
+    stored = folder / "model.safetensors"
+    stored.unlink() if weights is None else stored.rename(folder / weights)
     with pytest.raises(UnsupportedError, match="T5ForConditionalGeneration"):
         qlm.load(folder)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import qlm
 from qlm import FormatError, Recipe, Scheme, UnsupportedError
 from qlm.recipe import RECIPES
 
@@ -36,6 +37,29 @@ def test_what_is_left_out_is_filled() -> None:
     groups = layer(Recipe("int8", "dynamic", activation_scheme=Scheme("int8", group_size=64)))
     assert groups.activation_scheme.granularity == "group"
     assert layer(Recipe("int8", "static", method="smoothquant")).options == {"alpha": 0.5}
+
+
+def test_what_is_left_out_of_a_scheme_is_none() -> None:
+    scheme = Scheme()
+    left_out = (scheme.granularity, scheme.group_size, scheme.symmetric, scheme.observer)
+    assert left_out == (None, None, None, None)
+    assert scheme.to_dict() == {"dtype": "int8"}
+    static = Recipe("int8", "static", observer="moving_average", activation_scheme=Scheme("uint8"))
+    assert layer(static).activation_scheme.observer == "moving_average"
+
+
+@pytest.mark.parametrize("name", ["percentile", "MSE", "entropy"])
+def test_observers_of_later_versions(name: str) -> None:
+    """The same error wherever an observer is named."""
+    uses: list[Any] = [
+        lambda: Scheme(observer=name),
+        lambda: Recipe("int8", "static", observer=name),
+        lambda: qlm.quantize([1.0], observer=name),
+        lambda: qlm.estimate_range([1.0], observer=name),
+    ]
+    for use in uses:
+        with pytest.raises(UnsupportedError, match=f"^observer: {name} is not supported yet"):
+            use()
 
 
 def test_names_of_observers() -> None:

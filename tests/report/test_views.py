@@ -10,6 +10,7 @@ import pytest
 
 from qlm.estimate import Estimate
 from qlm.report import ESTIMATES, Comparison, LayerError, Report
+from qlm.views import significant
 
 
 def make_report(candidate="dynamic-int8", *, answers=True, **changes):
@@ -101,6 +102,26 @@ def test_figures_that_do_not_apply_are_left_out():
     assert report.to_dict()["kl"] is None
     mixed = Comparison({"with": make_report(), "without": report})
     assert mixed.to_markdown().count(" - ") >= 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.8, "5.80"),
+        (12.0, "12.0"),
+        (123.4, "123"),
+        (1234.4, "1234"),
+        (0.0123, "0.0123"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (0.0, "0.00"),
+        (math.inf, "inf"),
+    ],
+)
+def test_milliseconds_keep_their_zeros(value, text):
+    assert significant(value) == text
+    assert f" {text} " in make_report(milliseconds=value).to_markdown()
+    assert text in Comparison({"a": make_report(milliseconds=value)}).to_text()
 
 
 def test_report_dictionary_is_strict_json():
