@@ -58,31 +58,35 @@ static size_t block_rows(const struct job *job, size_t block)
 static size_t rows_a_tile(const struct qlm_packed *weight)
 { return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8; }
 
-static void tile(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                 size_t first, size_t row, size_t m, size_t panel)
+static void tiles(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
+                  size_t first, size_t row, size_t m, size_t from, size_t end)
 {
     const struct qlm_packed *weight = output->weight;
     if (!job->exact) {
-        qlm_tile_codes(left, output, weight, first, row, m, panel);
+        qlm_tile_codes(left, output, weight, first, row, m, from, end);
         return;
     }
     size_t width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
-    size_t at = (first + row) * weight->n + panel * weight->kernels->nr;
-    qlm_tile_exact(left, weight, row, m, panel, job->wide, (char *)job->exact_out + at * width, weight->n);
+    for (size_t panel = from; panel < end; panel++) {
+        size_t at = (first + row) * weight->n + panel * weight->kernels->nr;
+        qlm_tile_exact(left, weight, row, m, panel, job->wide, (char *)job->exact_out + at * width, weight->n);
+    }
 }
 
 /* Panels are taken in runs that stay in L2, and within a run all panels of one tile of rows before the next tile, so
- * that a row of the output is written forwards. */
+ * that a row of the output is written forwards.  Tiles are of equal height: 13 rows as 12 and 1 would take longer than
+ * as 7 and 6, since the time of one row is that of reading the panel. */
 static void panels_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
                             size_t first, size_t from, size_t to)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t mr = rows_a_tile(weight), bytes = weight->k_padded * weight->kernels->nr;
-    size_t run = qlm_max_size(RUN_BYTES / qlm_max_size(bytes, 1), 1);
+    size_t bytes = weight->k_padded * weight->kernels->nr, run = qlm_max_size(RUN_BYTES / qlm_max_size(bytes, 1), 1);
+    size_t rows = left->rows, count = qlm_div_up(rows, rows_a_tile(weight));
     for (; from < to; from += run)
-        for (size_t row = 0; row < left->rows; row += mr)
-            for (size_t panel = from; panel < qlm_min_size(from + run, to); panel++)
-                tile(job, left, output, first, row, qlm_min_size(left->rows - row, mr), panel);
+        for (size_t i = 0; i < count; i++) {
+            size_t row = rows * i / count, end = rows * (i + 1) / count;
+            tiles(job, left, output, first, row, end - row, from, qlm_min_size(from + run, to));
+        }
 }
 
 static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to)

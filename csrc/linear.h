@@ -42,10 +42,10 @@ void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
                               const struct qlm_linear_input *input, size_t first, size_t *bad);
 
-/* Rows [row, row + m) of the block times one panel, epilogue included.  `first` is the input row of the block's row 0.
- */
+/* Rows [row, row + m) of the block times panels [from, end), epilogue included.  `first` is the input row of the
+ * block's row 0. */
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
-                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel);
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end);
 /* All rows of a block [first, first + rows) of float input times one panel. */
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
                      size_t rows, size_t panel);

@@ -1,9 +1,10 @@
 /* tile.c: one tile of a linear, products and epilogue, while it is hot; tile_grouped.c has those of several groups.
  *
  * Exactness.  The 8-bit kernels add in wrapping 32-bit arithmetic, so a sum is right wherever the corrected result
- * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * 33025 < 2^31: up to
- * EXACT_K elements of k the 32-bit path holds for every pair of types; past it, sums of RAW_K elements (128 * 255 *
- * RAW_K < 2^31, raw as well) are added in 64 bits.  16-bit operands always take 64 bits.
+ * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * EXACT_K < 2^31: up to
+ * EXACT_K elements of k the 32-bit path holds for every pair of types, and sums of codes stay within 128 * EXACT_K =
+ * 2^22, as linear_8 asks; past it, sums of EXACT_K elements (128 * 255 * EXACT_K < 2^31, raw as well) are added in 64
+ * bits.  16-bit operands always take 64 bits.
  */
 #include <string.h>
 
@@ -11,8 +12,8 @@
 #include "linear.h"
 #include "tile.h"
 
-#define EXACT_K 33025
-#define RAW_K 32768
+#define EXACT_K 32768
+#define STRIP 128    /* columns that wait for their activation: a multiple of every nr */
 #define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
 
 static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
@@ -47,8 +48,9 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
     }
     int32_t part[QLM_TILE];
     memset(acc, 0, m * kernels->nr * sizeof *acc);
-    for (size_t done = 0; done < span.count; done += RAW_K) {
-        qlm_tile_sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, RAW_K), part);
+    for (size_t done = 0; done < span.count; done += EXACT_K) {
+        qlm_tile_sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, EXACT_K),
+                         part);
         for (size_t i = 0; i < m * kernels->nr; i++) acc[i] += part[i];
     }
 }
@@ -81,11 +83,12 @@ void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *we
 
 /* ---- epilogues ------------------------------------------------------------------------------------------------ */
 
+/* Of panels [panel, end). */
 static struct qlm_place place_of(const struct qlm_linear_output *output, const struct qlm_packed *weight, size_t row,
-                                 size_t panel)
+                                 size_t panel, size_t end)
 {
-    size_t column = panel * weight->kernels->nr, at = row * weight->n + column;
-    struct qlm_place place = {.n = qlm_min_size(weight->n - column, (size_t)weight->kernels->nr), .ld = weight->n};
+    size_t nr = weight->kernels->nr, column = panel * nr, at = row * weight->n + column;
+    struct qlm_place place = {.n = qlm_min_size(weight->n - column, (end - panel) * nr), .ld = weight->n};
     place.bias = output->bias ? output->bias + column : NULL;
     place.residual = output->residual ? output->residual + at : NULL;
     place.out = output->out + at;
@@ -99,34 +102,62 @@ void qlm_tile_finish(const struct qlm_kernels *kernels, int activation, size_t m
                           to->ld);
 }
 
-/* One scale a row, one span: the whole correction is in integers. */
-static void tile_single(const struct qlm_left *left, const struct qlm_linear_output *output,
-                        const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct qlm_place *to)
+/* One scale a row, one span, sums past 32 bits. */
+static void tile_64(const struct qlm_left *left, const struct qlm_linear_output *output,
+                    const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct qlm_place *to)
+{
+    float sums[QLM_TILE];
+    qlm_tile_floats_64(left, weight, row, m, panel, 0, sums);
+    qlm_tile_finish(weight->kernels, output->activation, m, sums, weight->scale + panel * weight->kernels->nr,
+                    left->sx + row, to);
+}
+
+static void products(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                     const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t column = panel * kernels->nr;
-    const float *sw = weight->scale + column, *sx = left->sx + row;
-    if (qlm_tile_needs_64(weight, weight->k)) {
-        float sums[QLM_TILE];
-        qlm_tile_floats_64(left, weight, row, m, panel, 0, sums);
-        qlm_tile_finish(kernels, output->activation, m, sums, sw, sx, to);
-        return;
+    kernels->linear_8(m, to->n, weight->k_padded / kernels->k_step, left_at(left, row, 0, left_element(weight)),
+                      left->stride, panel_8(weight, panel, 0), left->zx + row, left->rest + row, weight->sums + column,
+                      weight->zero ? weight->zero + column : NULL, weight->scale + column, left->sx + row, to->bias,
+                      to->residual, to->ld, to->out, to->ld);
+}
+
+/* With an activation, a few panels at a time: their outputs are still in L1 when it is applied. */
+static void products_activated(const struct qlm_left *left, const struct qlm_linear_output *output,
+                               const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                               const struct qlm_place *to)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    float y[QLM_MAX_MR * STRIP];
+    for (size_t j = 0; j < to->n; j += STRIP) {
+        struct qlm_place strip = {.bias = to->bias ? to->bias + j : NULL, .out = y, .ld = STRIP};
+        strip.n = qlm_min_size(to->n - j, STRIP);
+        products(left, weight, row, m, panel + j / kernels->nr, &strip);
+        kernels->epilogue_f32(m, strip.n, y, STRIP, NULL, NULL, NULL, output->activation,
+                              to->residual ? to->residual + j : NULL, to->ld, to->out + j, to->ld);
     }
-    int32_t acc[QLM_TILE];
-    qlm_tile_sums_32(left, weight, row, m, panel, 0, weight->k_padded, acc);
-    kernels->epilogue_s32(m, to->n, acc, kernels->nr, left->zx + row, left->rest + row, weight->sums + column,
-                          weight->zero ? weight->zero + column : NULL, sw, sx, to->bias, output->activation,
-                          to->residual, to->ld, to->out, to->ld);
 }
 
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
-                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t panel)
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end)
 {
-    struct qlm_place to = place_of(output, weight, first + row, panel);
-    if (left->grouped)
-        qlm_tile_grouped(left, output, weight, row, m, panel, &to);
-    else
-        tile_single(left, output, weight, row, m, panel, &to);
+    struct qlm_place to;
+    if (!left->grouped && !qlm_tile_needs_64(weight, weight->k)) {
+        to = place_of(output, weight, first + row, from, end);
+        if (output->activation == QLM_IDENTITY)
+            products(left, weight, row, m, from, &to);
+        else
+            products_activated(left, output, weight, row, m, from, &to);
+        return;
+    }
+    for (size_t panel = from; panel < end; panel++) {
+        to = place_of(output, weight, first + row, panel, panel + 1);
+        if (left->grouped)
+            qlm_tile_grouped(left, output, weight, row, m, panel, &to);
+        else
+            tile_64(left, output, weight, row, m, panel, &to);
+    }
 }
 
 void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
@@ -210,6 +241,6 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                    (const float *)weight->panels + panel * weight->k_padded * weight->kernels->nr, c, 0);
     else
         products_of_codes(input, weight, first, rows, panel, c);
-    struct qlm_place to = place_of(output, weight, first, panel);
+    struct qlm_place to = place_of(output, weight, first, panel, panel + 1);
     qlm_tile_finish(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
 }

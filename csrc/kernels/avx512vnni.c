@@ -33,6 +33,9 @@ QLM_INLINE dot_right dot_load_right(const char *b, int column) { return _mm512_l
 QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 { return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right); }
 
+#define DOT_LANES(sums, s) ((v16i)(sums)[s])
+#define DOT_PAIRS(x, y) ((dot_sum)_mm512_madd_epi16((__m512i)(x), (__m512i)(y)))
+
 #include "int8.inc.h"
 
 #endif

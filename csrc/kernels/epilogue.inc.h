@@ -55,7 +55,7 @@ QLM_INLINE void finish_step(const struct finish *f, const struct finish_columns 
     if (f->bias) y = v16_f_add(y, columns->bias);
     y = apply_function(activation, y);
     if (f->residual) y = v16_f_add(y, v16_f_load_n(f->residual + i * f->ldr + j, count));
-    v16_f_store_n(f->out + i * f->ldo + j, count, canonical(y));
+    v16_f_store_n(f->out + i * f->ldo + j, count, v16_f_canonical(y));
 }
 
 /* The activations of models have loops of their own, so that constants stay in registers; the others share one. */
@@ -80,35 +80,6 @@ QLM_INLINE void finish_step(const struct finish *f, const struct finish_columns 
         run(activation, __VA_ARGS__);                                                                                  \
         break;                                                                                                         \
     }
-
-QLM_INLINE void finish_columns_s32(int activation, const struct finish *f, const struct corrections *c,
-                                   const int32_t *acc, size_t ldacc, size_t j, size_t count)
-{
-    struct finish_columns columns = load_finish(f, j, count);
-    struct column_corrections corrections = load_corrections(c, j, count);
-    for (size_t i = 0; i < f->m; i++) {
-        v16f sums = corrected(v16_i_load_n(acc + i * ldacc + j, count), c, &corrections, i);
-        finish_step(f, &columns, activation, sums, i, j, count);
-    }
-}
-
-QLM_INLINE void finish_s32(int activation, const struct finish *f, const struct corrections *c, const int32_t *acc,
-                           size_t ldacc)
-{
-    size_t j = 0;
-    for (; j + 16 <= f->n; j += 16) finish_columns_s32(activation, f, c, acc, ldacc, j, 16);
-    if (j < f->n) finish_columns_s32(activation, f, c, acc, ldacc, j, f->n - j);
-}
-
-QLM_KERNEL(void, epilogue_s32)
-(size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest, const int32_t *sums,
- const int32_t *zw, const float *sw, const float *sx, const float *bias, int activation, const float *residual,
- size_t ldr, float *out, size_t ldo)
-{
-    struct finish f = {m, n, sw, sx, bias, residual, ldr, ldo, out};
-    struct corrections c = {zx, rest, sums, zw};
-    QLM_EACH_ACTIVATION(activation, finish_s32, &f, &c, acc, ldacc)
-}
 
 QLM_INLINE void finish_columns_f32(int activation, const struct finish *f, const float *acc, size_t ldacc, size_t j,
                                    size_t count)

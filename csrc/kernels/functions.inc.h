@@ -46,9 +46,6 @@
 #define QLM_GELU_TANH_SCALE 0x1.988454p-1f /* sqrt(2 / pi) */
 #define QLM_GELU_TANH_CUBE 0.044715f
 
-/* A NaN result has one bit pattern, on every CPU. */
-QLM_INLINE v16f canonical(v16f x) { return v16_f_select(v16_f_is_nan(x), v16_i_as_f(v16_i_set1(0x7fc00000)), x); }
-
 /* The sum of the lanes, canonical. */
 QLM_INLINE float reduced_sum(v16f lanes)
 {
@@ -206,8 +203,8 @@ QLM_INLINE v16f apply_function(int function, v16f x)
 QLM_INLINE void map_span(int function, const float *x, size_t n, float *out)
 {
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) v16_f_store(out + i, canonical(apply_function(function, v16_f_load(x + i))));
-    if (i < n) v16_f_store_part(out + i, n - i, canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
+    for (; i + 16 <= n; i += 16) v16_f_store(out + i, v16_f_canonical(apply_function(function, v16_f_load(x + i))));
+    if (i < n) v16_f_store_part(out + i, n - i, v16_f_canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
 }
 
 /* One loop for each function, so that its constants stay in registers. */

@@ -22,7 +22,8 @@
  *   TILE(store)(c, sum, option)
  *   TILE(zero)() TILE(add)(x, y) only with TILE_SPLIT
  *
- * It then has TILE(run)(m, steps, a, lda, b, c, ldc, option), a and lda in bytes.
+ * It then has TILE(run)(m, steps, a, lda, b, c, ldc, option), a and lda in bytes, and TILE(take_steps)(m, steps, a,
+ * lda, b, sums).
  *
  * m is a constant in each case of a switch, and the loops over rows and columns are written out by macros, since
  * compilers keep an array in registers only where no index is a variable when they first look: the sums never leave
@@ -122,12 +123,10 @@ QLM_INLINE size_t TILE(pairs)(const int m, size_t steps, const char *a, size_t l
 }
 #endif
 
-QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
-                           size_t option)
+/* Adds to `sums` what all steps give. */
+QLM_INLINE void TILE(take_steps)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE(sums) sums)
 {
-    TILE(sums) sums;
     size_t done = 0;
-    TILE_EACH_ROW(TILE_FIRST_ROW);
 #if TILE_SPLIT
     if (4 * m <= TILE_MR)
         done = TILE(fours)(m, steps, a, lda, b, sums);
@@ -137,6 +136,14 @@ QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda,
     a += 4 * done;
     b += TILE_STEP_BYTES * done;
     for (steps -= done; steps; steps--, a += 4, b += TILE_STEP_BYTES) TILE(take_step)(m, a, lda, b, sums);
+}
+
+QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
+                           size_t option)
+{
+    TILE(sums) sums;
+    TILE_EACH_ROW(TILE_FIRST_ROW);
+    TILE(take_steps)(m, steps, a, lda, b, sums);
     TILE_EACH_ROW(TILE_STORE_ROW);
 }
 

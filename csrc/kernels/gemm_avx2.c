@@ -81,6 +81,9 @@ QLM_INLINE dot_right dot_load_right(const char *b, int column)
 QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 { return (dot_sum)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16(left, right)); }
 
+#define DOT_LANES(sums, s) ((v16i){(__m256i)(sums)[2 * (s)], (__m256i)(sums)[2 * (s) + 1]})
+#define DOT_PAIRS(x, y) ((dot_sum)_mm256_madd_epi16((__m256i)(x), (__m256i)(y)))
+
 #include "int8.inc.h"
 
 #endif

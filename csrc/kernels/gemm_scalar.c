@@ -45,6 +45,26 @@ QLM_KERNEL(void, gemm_8)
     }
 }
 
+QLM_KERNEL(void, linear_8)
+(size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx, const int32_t *rest,
+ const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, const float *residual,
+ size_t ldr, float *out, size_t ldo)
+{
+    int32_t acc[QLM_SCALAR_MR_8 * NR];
+    for (size_t j0 = 0; j0 < n; j0 += NR, b += kg * NR * K_STEP) {
+        qlm_gemm_8_scalar(m, kg, a, lda, b, acc, NR);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = j0; j < j0 + NR && j < n; j++) {
+                uint32_t sum = (uint32_t)acc[i * NR + j - j0] - (uint32_t)zx[i] * (uint32_t)sums[j];
+                if (zw) sum -= (uint32_t)zw[j] * (uint32_t)rest[i];
+                float y = ((float)(int32_t)sum * sw[j]) * sx[i];
+                if (bias) y += bias[j];
+                if (residual) y += residual[i * ldr + j];
+                out[i * ldo + j] = y == y ? y : __builtin_nanf("");
+            }
+    }
+}
+
 QLM_KERNEL(void, unpack_8)
 (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset, float *out)
 {

@@ -5,6 +5,7 @@
  *   dot_sum                      a register of sums, a vector of int32_t
  *   dot_left, dot_right, dot_load_left(a), dot_load_right(b, column), dot_step(sum, left, right)
  *   DOT_COLUMNS, DOT_KEEP(x)     as TILE_* in gemm.inc.h
+ *   DOT_LANES, DOT_PAIRS         as in linear.inc.h
  *   dot_load_whole(a)            a register of neighbouring left elements, with dot_ones() as its dot_right
  */
 #include "left.inc.h"
@@ -40,6 +41,8 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 QLM_KERNEL(void, gemm_8)
 (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc)
 { dot_run(m, kg, a, lda, (const char *)b, c, ldc, 0); }
+
+#include "linear.inc.h"
 
 QLM_INLINE uint32_t left_element(const void *a, size_t i)
 {

@@ -57,11 +57,10 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * gemm_f32         c[i][j] = chain over k of a[i][k] b[k][j] for i < m <= mr_f32, j < nr; starts from c if
  *                  `accumulate`, else from +0; a has row stride lda (elements), c has row stride ldc
  * gemm_16          c[i][j] = exact 64-bit sum over 2 k2 elements; a is int16 [m][2 k2], row stride lda; m <= mr_16
- * epilogue_s32     y = act((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
- *                  - zw[j] * rest[i] in wrapping 32-bit arithmetic; zw, bias, residual may be NULL (no operation)
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
  * group_s32        t[i][j] = fma(fl(acc'), sw[j], t[i][j]), or fma(fl(acc') * sw[j], sx[i], t[i][j]) where sx is
- *                  given; acc' as in epilogue_s32
+ *                  given; acc' = acc - zx[i] * sums[j] - zw[j] * rest[i] in wrapping 32-bit arithmetic; zw may be
+ *                  NULL (no operation)
  * rank1_f32        t[i][j] = fma(row[i], col[j], t[i][j])
  * affine_f32       t[i][j] = (t - zx[i] * c[j]) * sx[i], or t * sx[i] + offset[i] * c[j] where zx is NULL
  * layernorm_f32    per row: mean = fl(S / n), d = x - mean, var = fl(Q / n), r = 1 / sqrt(var + eps), S and Q (of
@@ -99,10 +98,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, gemm_f32,                                                                                                  \
       (size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate))          \
     X(void, gemm_16, (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc))    \
-    X(void, epilogue_s32,                                                                                              \
-      (size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest,                   \
-       const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, int activation,    \
-       const float *residual, size_t ldr, float *out, size_t ldo))                                                     \
     X(void, epilogue_f32,                                                                                              \
       (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,        \
        int activation, const float *residual, size_t ldr, float *out, size_t ldo))                                     \
@@ -132,6 +127,10 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * left_sum            sum of n left elements
  * gemm_8              c[i][j] = sum over ks * kg elements, wrapping 32-bit, for i < m <= mr_8, j < nr; a has row
  *                     stride lda in bytes
+ * linear_8            y[i][j] = ((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
+ *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= mr_8, j < n; b is
+ *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
+ *                     may be NULL (no operation)
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start
  */
@@ -143,6 +142,10 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, left_widen, (const uint8_t *codes, size_t n, int codes_signed, void *a))                                   \
     X(int32_t, left_sum, (const void *a, size_t n))                                                                    \
     X(void, gemm_8, (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc))         \
+    X(void, linear_8,                                                                                                  \
+      (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx,                   \
+       const int32_t *rest, const int32_t *sums, const int32_t *zw, const float *sw, const float *sx,                  \
+       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo))                                  \
     X(void, unpack_8,                                                                                                  \
       (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,           \
        float *out))

@@ -32,6 +32,8 @@ QLM_INLINE dot_right dot_load_right(const char *b, int column) { return vld1q_s8
 
 QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right) { return vdotq_s32(sum, right, left); }
 
+#define DOT_LANES(sums, s) ((v16i){(sums)[4 * (s)], (sums)[4 * (s) + 1], (sums)[4 * (s) + 2], (sums)[4 * (s) + 3]})
+
 #include "int8.inc.h"
 
 #endif

@@ -33,7 +33,7 @@ QLM_INLINE v16f layernorm_step(const struct layernorm *l, size_t i, size_t count
 {
     v16f d = v16_f_sub(v16_f_load_n(l->x + i, count), l->mean);
     v16f scaled = v16_f_mul(v16_f_mul(d, l->inverse), v16_f_load_n(l->gain + i, count));
-    return canonical(v16_f_add(scaled, v16_f_load_n(l->bias + i, count)));
+    return v16_f_canonical(v16_f_add(scaled, v16_f_load_n(l->bias + i, count)));
 }
 
 QLM_KERNEL(void, layernorm_f32)
@@ -68,12 +68,12 @@ QLM_KERNEL(float, softmax_f32)(float *x, size_t n, float scale)
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         v16f e = exp_of_nonpositive(v16_f_sub(v16_f_mul(v16_f_load(x + i), factor), max));
-        v16_f_store(x + i, canonical(e));
+        v16_f_store(x + i, v16_f_canonical(e));
         sum = v16_f_add(sum, e);
     }
     if (i < n) {
         v16f e = exp_of_nonpositive(v16_f_sub(v16_f_mul(v16_f_load_part(x + i, n - i), factor), max));
-        v16_f_store_part(x + i, n - i, canonical(e));
+        v16_f_store_part(x + i, n - i, v16_f_canonical(e));
         sum = v16_f_add(sum, v16_f_select(v16_m_first(n - i), e, v16_f_set1(0.0f)));
     }
     return reduced_sum(sum);
@@ -83,12 +83,12 @@ QLM_KERNEL(void, divide_f32)(const float *x, size_t n, float divisor, float *out
 {
     v16f d = v16_f_set1(divisor);
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) v16_f_store(out + i, canonical(v16_f_div(v16_f_load(x + i), d)));
-    if (i < n) v16_f_store_part(out + i, n - i, canonical(v16_f_div(v16_f_load_part(x + i, n - i), d)));
+    for (; i + 16 <= n; i += 16) v16_f_store(out + i, v16_f_canonical(v16_f_div(v16_f_load(x + i), d)));
+    if (i < n) v16_f_store_part(out + i, n - i, v16_f_canonical(v16_f_div(v16_f_load_part(x + i, n - i), d)));
 }
 
 QLM_INLINE void add_step(const float *a, const float *b, size_t count, float *out)
-{ v16_f_store_n(out, count, canonical(v16_f_add(v16_f_load_n(a, count), v16_f_load_n(b, count)))); }
+{ v16_f_store_n(out, count, v16_f_canonical(v16_f_add(v16_f_load_n(a, count), v16_f_load_n(b, count)))); }
 
 QLM_KERNEL(void, add_f32)(const float *a, const float *b, size_t n, float *out)
 {

@@ -10,6 +10,7 @@
  *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
  *   store_low8/16      the low byte or the low two bytes of each lane
+ *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU
  *   v16_i_from_f       for values in the range of int32; halves go to even
  *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
  */
@@ -50,5 +51,9 @@
     QLM_STORE_N(v16_i_store, int32_t, v16i)                                                                            \
     QLM_STORE_N(v16_store_low8, uint8_t, v16i)                                                                         \
     QLM_STORE_N(v16_store_low16, uint16_t, v16i)
+
+#define QLM_CANONICAL_BY_SELECT                                                                                        \
+    QLM_INLINE v16f v16_f_canonical(v16f x)                                                                            \
+    { return v16_f_select(v16_f_is_nan(x), v16_i_as_f(v16_i_set1(0x7fc00000)), x); }
 
 #endif

@@ -262,4 +262,6 @@ QLM_INLINE int32_t v16_i_reduce_add(v16i a)
     return _mm_cvtsi128_si32(_mm_add_epi32(by2, _mm_shuffle_epi32(by2, 1)));
 }
 
+QLM_CANONICAL_BY_SELECT
+
 #endif

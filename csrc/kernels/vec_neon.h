@@ -232,4 +232,6 @@ QLM_NEON_REDUCE(v16_f_reduce_max, QLM_NEON_MAX, >)
 QLM_INLINE int32_t v16_i_reduce_add(v16i a)
 { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3))); }
 
+QLM_CANONICAL_BY_SELECT
+
 #endif

@@ -222,4 +222,6 @@ QLM_SCALAR_REDUCE(v16_f_reduce_min, float, v16f, x < y ? x : y)
 QLM_SCALAR_REDUCE(v16_f_reduce_max, float, v16f, x > y ? x : y)
 QLM_SCALAR_REDUCE(v16_i_reduce_add, int32_t, v16i, QLM_WRAP(x, +, y))
 
+QLM_CANONICAL_BY_SELECT
+
 #endif

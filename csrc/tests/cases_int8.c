@@ -179,6 +179,38 @@ static void gemm_8(const struct qlm_kernels *kernels, struct rng *rng, struct re
     }
 }
 
+/* What differs between tables is undone before the epilogue: the shift of the left elements moves into zx. */
+static void linear_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    const struct qlm_type *type = drawn_type(rng);
+    size_t k = rng_below(rng, DEPTH_MAX), m = 1 + rng_below(rng, ROWS_MAX), n = rng_below(rng, COLUMNS + 1);
+    size_t kg = qlm_div_up(k, kernels->k_step), stride = kg * kernels->k_step * left_size(kernels);
+    uint8_t codes[ROWS_MAX * DEPTH_MAX];
+    int8_t b[DEPTH_MAX * COLUMNS];
+    fill_codes(rng, &test_types[0], b, k * COLUMNS);
+    char *a = drawn_rows(kernels, rng, type, m, k, stride, codes);
+    int8_t *panels = packed(kernels, b, k, kg);
+    enum flavour flavour = rng_flavour(rng);
+    int32_t *zx = operand(m * sizeof *zx), *rest = operand(m * sizeof *rest), *sums = operand(n * sizeof *sums);
+    int32_t *zw = rng_below(rng, 2) ? operand(n * sizeof *zw) : NULL;
+    fill_ints(rng, type->min, type->max, zx, m);
+    fill_ints(rng, INT32_MIN, INT32_MAX, rest, m);
+    if (zw) fill_ints(rng, -256, 256, zw, n);
+    memset(sums, 0, n * sizeof *sums);
+    for (size_t i = 0; i < k * COLUMNS; i++)
+        if (i % COLUMNS < n) sums[i % COLUMNS] += b[i];
+    for (size_t i = 0; i < m; i++) zx[i] += left_shift(kernels, type);
+    float *sw = drawn_floats(rng, PLAIN, 1.0f, n), *sx = drawn_floats(rng, PLAIN, 1.0f, m);
+    float *bias = rng_below(rng, 2) ? drawn_floats(rng, flavour, 1.0f, n) : NULL;
+    float *residual = rng_below(rng, 2) ? drawn_floats(rng, flavour, 1.0f, m * n) : NULL;
+    float *out = operand(m * n * sizeof *out);
+    for (size_t row = 0; row < m; row += kernels->mr_8)
+        kernels->linear_8(qlm_min_size(kernels->mr_8, m - row), n, kg, a + row * stride, stride, panels, zx + row,
+                          rest + row, sums, zw, sw, sx + row, bias, residual ? residual + row * n : NULL, n,
+                          out + row * n, n);
+    record_floats(record, out, m * n);
+}
+
 static void unpack_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     size_t k = 1 + rng_below(rng, DEPTH_MAX - 1), nr = kernels->nr, kg = qlm_div_up(k, kernels->k_step);
@@ -205,6 +237,7 @@ const struct kernel_case int8_kernel_cases[] = {
     {"left_widen", left_widen},
     {"left_sum", left_sum},
     {"gemm_8", gemm_8},
+    {"linear_8", linear_8},
     {"unpack_8", unpack_8},
     {NULL, NULL},
 };

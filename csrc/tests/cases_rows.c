@@ -102,25 +102,6 @@ static struct matrix drawn_tile(struct rng *rng)
 /* The same tile under another stride. */
 static struct matrix restride(struct rng *rng, struct matrix m) { return drawn_matrix(rng, m.rows, m.columns); }
 
-static void epilogue_s32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    struct matrix acc_shape = drawn_tile(rng), out_shape = restride(rng, acc_shape),
-                  res_shape = restride(rng, acc_shape);
-    size_t m = acc_shape.rows, n = acc_shape.columns;
-    enum flavour flavour = rng_flavour(rng);
-    int32_t *acc = drawn_ints(rng, INT32_MIN, INT32_MAX, elements(acc_shape));
-    int32_t *zx = drawn_ints(rng, -256, 256, m), *rest = drawn_ints(rng, INT32_MIN, INT32_MAX, m);
-    int32_t *sums = drawn_ints(rng, INT32_MIN, INT32_MAX, n);
-    int32_t *zw = rng_below(rng, 2) ? drawn_ints(rng, -256, 256, n) : NULL;
-    float *sw = drawn_floats(rng, PLAIN, n), *sx = drawn_floats(rng, PLAIN, m), *bias = maybe_floats(rng, flavour, n);
-    float *residual = maybe_floats(rng, flavour, elements(res_shape)),
-          *out = operand(elements(out_shape) * sizeof *out);
-    for (size_t i = 0; i < m; i++) sx[i] *= rng_below(rng, 2) ? 1.0f : 0x1p-30f;
-    kernels->epilogue_s32(m, n, acc, acc_shape.stride, zx, rest, sums, zw, sw, sx, bias,
-                          (int)rng_below(rng, QLM_FUNCTION_COUNT), residual, res_shape.stride, out, out_shape.stride);
-    record_matrix(record, out, out_shape);
-}
-
 static void epilogue_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     struct matrix acc_shape = drawn_tile(rng), out_shape = restride(rng, acc_shape),
@@ -202,7 +183,6 @@ static void squares_f32(const struct qlm_kernels *kernels, struct rng *rng, stru
 const struct kernel_case row_kernel_cases[] = {
     {"gemm_f32", gemm_f32},
     {"gemm_16", gemm_16},
-    {"epilogue_s32", epilogue_s32},
     {"epilogue_f32", epilogue_f32},
     {"group_s32", group_s32},
     {"rank1_f32", rank1_f32},

@@ -119,6 +119,64 @@ def gemm_8_at_the_bound(setting: Setting) -> Iterator[Case]:
             yield gemm_8_case(setting, a, b)
 
 
+def widths(setting: Setting) -> tuple[int, ...]:
+    """Outputs: of a part of a panel, of one, of several and a part."""
+    nr = setting.constants.nr
+    if setting.few:
+        return 1, nr, 2 * nr + 3
+    return (*range(nr + 2), 2 * nr - 1, 2 * nr, 2 * nr + 17, 5 * nr)
+
+
+def panels_of(setting: Setting, b: np.ndarray) -> np.ndarray:
+    """b [k, n], n a multiple of nr, as panels one behind another."""
+    step, nr = setting.constants.k_step, setting.constants.nr
+    return b.reshape(b.shape[0] // step, step, b.shape[1] // nr, nr).transpose(2, 0, 3, 1).reshape(-1).copy()
+
+
+def linear_8_case(setting: Setting, a: np.ndarray, b: np.ndarray, n: int) -> Case:
+    """a [m, k] left elements, b [k, n padded]."""
+    rng, (m, k) = setting.rng, a.shape
+    stride, sums = k + int(rng.integers(3)), b.astype(np.int64).sum(axis=0)[:n]
+    zx = drawn(setting, (m,), -255, 255, np.int32)
+    rest = drawn(setting, (m,), -(2**31), 2**31 - 1, np.int32)
+    zw = maybe(setting, drawn(setting, (n,), -255, 255, np.int32))
+    acc = ref.integer_product(a, b.T)[:, :n] - zx[:, None].astype(np.int64) * sums
+    if zw is not None:
+        acc = acc - zw.astype(np.int64) * rest[:, None]
+    sw, sx, bias = factors(setting, n), factors(setting, m), maybe(setting, normal(rng, n))
+    residual = maybe(setting, float_matrix(setting, m, n))
+    ldr, ldo = n + int(rng.integers(3)), n + int(rng.integers(3))
+    y = ref.epilogue((ref.f32(ref.wrap32(acc)) * sw) * sx[:, None], bias, ref.IDENTITY, residual, setting.evaluate)
+    given = {"m": m, "n": n, "kg": k // setting.constants.k_step, "a": strided(a, stride), "lda": stride * a.itemsize}
+    given |= {"b": panels_of(setting, b), "zx": zx, "rest": rest, "sums": sums.astype(np.int32), "zw": zw, "sw": sw}
+    given |= {"sx": sx, "bias": bias, "residual": None if residual is None else strided(residual, ldr), "ldr": ldr}
+    given |= {"out": strided(poison(m * n, F32).reshape(m, n), ldo), "ldo": ldo}
+    return Case(given, {"out": strided(y, ldo)})
+
+
+@cases_of("linear_8")
+def linear_8(setting: Setting) -> Iterator[Case]:
+    constants, left = setting.constants, setting.constants.left_type
+    for m in heights(setting, constants.mr_8):
+        for n in widths(setting):
+            k = constants.k_step * setting.choice(*depths(setting))
+            a = drawn(setting, (m, k), *LEFT_LIMITS[left], LEFT_DTYPES[left])
+            b = drawn(setting, (k, -(-n // constants.nr) * constants.nr), -128, 127, np.int8)
+            yield linear_8_case(setting, a, b, n)
+
+
+@cases_of("linear_8")
+def linear_8_at_the_bound(setting: Setting) -> Iterator[Case]:
+    """The largest sums of codes that the correction takes: 32768 times -128, or 127."""
+    if setting.few:
+        return
+    constants, left = setting.constants, setting.constants.left_type
+    for value in LEFT_LIMITS[left]:
+        for weight in (-128, 127):
+            a = np.full((3, 32768), value, LEFT_DTYPES[left])
+            yield linear_8_case(setting, a, np.full((32768, constants.nr), weight, np.int8), constants.nr)
+
+
 # ---- epilogues -----------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +190,7 @@ def factors(setting: Setting, n: int) -> np.ndarray:
 
 
 class Accumulators:
-    """What epilogue_s32 and group_s32 share: integer sums, zero points and scales."""
+    """Integer sums, zero points and scales of group_s32."""
 
     def __init__(self, setting: Setting, m: int, n: int) -> None:
         rng = setting.rng
@@ -165,7 +223,7 @@ def tiles(setting: Setting) -> Iterator[tuple[int, int]]:
 
 
 class Finish:
-    """The end of both epilogues: bias, activation, residual, output."""
+    """The end of an epilogue: bias, activation, residual, output."""
 
     def __init__(self, setting: Setting, m: int, n: int) -> None:
         self.bias = maybe(setting, normal(setting.rng, n))
@@ -181,15 +239,6 @@ class Finish:
     def expected(self, setting: Setting, y: np.ndarray) -> dict[str, np.ndarray]:
         y = ref.epilogue(y, self.bias, self.activation, self.residual, setting.evaluate)
         return {"out": strided(y, self.ldo)}
-
-
-@cases_of("epilogue_s32")
-def epilogue_s32(setting: Setting) -> Iterator[Case]:
-    for m, n in tiles(setting):
-        sums, finish, sx = Accumulators(setting, m, n), Finish(setting, m, n), factors(setting, m)
-        y = (sums.corrected() * sums.sw) * sx[:, None]
-        given = {"m": m, "n": n, "sx": sx} | sums.arguments() | finish.arguments()
-        yield Case(given, finish.expected(setting, y))
 
 
 @cases_of("epilogue_f32")
