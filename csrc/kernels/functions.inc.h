@@ -204,7 +204,8 @@ QLM_INLINE void map_span(int function, const float *x, size_t n, float *out)
 {
     size_t i = 0;
     for (; i + 16 <= n; i += 16) v16_f_store(out + i, v16_f_canonical(apply_function(function, v16_f_load(x + i))));
-    if (i < n) v16_f_store_part(out + i, n - i, v16_f_canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
+    if (i < n)
+        v16_f_store_part(out + i, n - i, v16_f_canonical(apply_function(function, v16_f_load_part(x + i, n - i))));
 }
 
 /* One loop for each function, so that its constants stay in registers. */

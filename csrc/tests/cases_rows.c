@@ -181,14 +181,9 @@ static void squares_f32(const struct qlm_kernels *kernels, struct rng *rng, stru
 }
 
 const struct kernel_case row_kernel_cases[] = {
-    {"gemm_f32", gemm_f32},
-    {"gemm_16", gemm_16},
-    {"epilogue_f32", epilogue_f32},
-    {"group_s32", group_s32},
-    {"rank1_f32", rank1_f32},
-    {"affine_f32", affine_f32},
-    {"layernorm_f32", layernorm_f32},
-    {"softmax_f32", softmax_f32},
-    {"squares_f32", squares_f32},
-    {NULL, NULL},
+    {"gemm_f32", gemm_f32},           {"gemm_16", gemm_16},
+    {"epilogue_f32", epilogue_f32},   {"group_s32", group_s32},
+    {"rank1_f32", rank1_f32},         {"affine_f32", affine_f32},
+    {"layernorm_f32", layernorm_f32}, {"softmax_f32", softmax_f32},
+    {"squares_f32", squares_f32},     {NULL, NULL},
 };
