@@ -72,9 +72,9 @@ struct filler {
     int32_t lo, hi; /* bounds of codes */
 };
 
-/* The quantization of one piece. */
+/* The quantization of one piece; `index` counts those of a row. */
 struct piece {
-    size_t row, start, count;
+    size_t row, input_row, index, start, count;
     float scale, offset, min;
     int32_t zero;
     int constant;
@@ -177,11 +177,10 @@ static void take_codes(const struct filler *f, size_t at, size_t n, void *to)
 }
 
 /* n elements of the piece from `column` on, to padded element `at` of the row. */
-static int fill_run(const struct filler *f, const struct piece *piece, size_t input_row, size_t column, size_t n,
-                    size_t at)
+static int fill_run(const struct filler *f, const struct piece *piece, size_t column, size_t n, size_t at)
 {
     void *to = f->left->elements + piece->row * f->left->stride + at * f->element;
-    size_t flat = input_row * f->input->k + column;
+    size_t flat = piece->input_row * f->input->k + column;
     if (f->input->kind == QLM_INPUT_CODES) {
         take_codes(f, flat, n, to);
         return 0;
@@ -191,51 +190,79 @@ static int fill_run(const struct filler *f, const struct piece *piece, size_t in
 }
 
 /* The piece's codes, cut at the spans' borders; spans without padding between them need no cut. */
-static int fill_piece(const struct filler *f, const struct piece *piece, size_t input_row)
+static int fill_piece(const struct filler *f, const struct piece *piece)
 {
     const struct qlm_packed *layout = f->layout;
     if (layout->k_padded == layout->k || layout->groups == 1)
-        return fill_run(f, piece, input_row, piece->start, piece->count, piece->start);
+        return fill_run(f, piece, piece->start, piece->count, piece->start);
     int bad = 0;
     for (size_t g = piece->start / layout->group; g < layout->groups; g++) {
         struct qlm_span span = qlm_packed_span(layout, g);
         size_t from = qlm_max_size(span.start, piece->start);
         size_t to = qlm_min_size(span.start + span.count, piece->start + piece->count);
         if (from >= to) break;
-        bad |= fill_run(f, piece, input_row, from, to - from, span.padded + (from - span.start));
+        bad |= fill_run(f, piece, from, to - from, span.padded + (from - span.start));
     }
     return bad;
 }
 
 /* ---- scales --------------------------------------------------------------------------------------------------- */
 
-static enum qlm_status choose_dynamic(const struct filler *f, const float *x, struct piece *piece)
+/* Pieces are taken some at a time: first the ranges of all, then their parameters, then the codes.  Between a row's
+ * last range and its first code lie some hundred cycles of latency (a reduction and three divisions, each waiting for
+ * the one before), a quarter of the time of a row of 384; many rows' overlap.  The floats of a batch stay in L1. */
+#define BATCH 16
+#define BATCH_FLOATS 4096
+
+struct batch {
+    size_t count;
+    struct piece pieces[BATCH];
+};
+
+static const float *piece_values(const struct filler *f, const struct piece *piece)
+{ return f->input->x + piece->input_row * f->input->k + piece->start; }
+
+static enum qlm_status choose_interval(const struct filler *f, struct batch *batch, const float *min, const float *max)
 {
-    float min = INFINITY, max = -INFINITY;
-    if (f->layout->kernels->range_f32(x, piece->count, &min, &max)) return QLM_NONFINITE;
-    qlm_range_finish(&min, &max, 1);
-    if (f->input->interval) {
-        piece->min = min;
-        return qlm_interval_params(min, max, &f->input->type, &piece->scale, &piece->offset, &piece->constant);
+    for (size_t i = 0; i < batch->count; i++) {
+        struct piece *piece = &batch->pieces[i];
+        piece->min = min[i];
+        enum qlm_status status =
+            qlm_interval_params(min[i], max[i], &f->input->type, &piece->scale, &piece->offset, &piece->constant);
+        if (status != QLM_OK) return status;
     }
-    struct qlm_qparams params = qlm_choose_qparams(min, max, &f->input->type, f->input->symmetric);
-    piece->scale = params.scale;
-    piece->zero = params.zero;
     return QLM_OK;
 }
 
-static enum qlm_status choose_params(const struct filler *f, size_t input_row, size_t index, size_t pieces,
-                                     struct piece *piece)
+static enum qlm_status choose_dynamic(const struct filler *f, struct batch *batch, size_t *bad_row)
+{
+    float min[BATCH], max[BATCH];
+    struct qlm_qparams params[BATCH];
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct piece *piece = &batch->pieces[i];
+        min[i] = INFINITY;
+        max[i] = -INFINITY;
+        *bad_row = piece->input_row;
+        if (f->layout->kernels->range_f32(piece_values(f, piece), piece->count, &min[i], &max[i])) return QLM_NONFINITE;
+    }
+    qlm_range_finish(min, max, batch->count);
+    if (f->input->interval) return choose_interval(f, batch, min, max);
+    qlm_choose_many_qparams(min, max, batch->count, &f->input->type, f->input->symmetric, params);
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->pieces[i].scale = params[i].scale;
+        batch->pieces[i].zero = params[i].zero;
+    }
+    return QLM_OK;
+}
+
+static void take_given(const struct filler *f, size_t pieces, struct piece *piece)
 {
     const struct qlm_linear_input *input = f->input;
-    size_t at = input->kind == QLM_INPUT_CODES && !input->per_tensor ? input_row * pieces + index : 0;
-    piece->scale = 1.0f;
-    if (input->kind == QLM_INPUT_DYNAMIC)
-        return choose_dynamic(f, input->x + input_row * input->k + piece->start, piece);
+    int each = input->kind == QLM_INPUT_CODES && !input->per_tensor;
+    size_t at = each ? piece->input_row * pieces + piece->index : 0;
     piece->scale = input->scale[at];
     piece->zero = input->zero ? input->zero[at] : 0;
     piece->offset = input->offset ? input->offset[at] : 0.0f;
-    return QLM_OK;
 }
 
 /* ---- corrections ---------------------------------------------------------------------------------------------- */
@@ -291,20 +318,53 @@ static size_t first_nonfinite(const struct qlm_linear_input *input, size_t input
     return input_row * input->k; /* the values changed meanwhile */
 }
 
-static enum qlm_status fill_row(const struct filler *f, size_t row, size_t input_row)
+/* How rows are cut into pieces. */
+struct cut {
+    size_t group, pieces; /* elements of a piece, pieces of a row */
+};
+
+static struct cut cut_of(const struct filler *f)
 {
-    const struct qlm_linear_input *input = f->input;
-    size_t group = f->left->grouped == 2 ? input->group : qlm_max_size(input->k, 1);
-    size_t pieces = qlm_max_size((input->k + group - 1) / group, 1);
-    if (f->layout->k_padded != f->layout->k)
-        memset(f->left->elements + row * f->left->stride, 0, f->layout->k_padded * f->element);
-    for (size_t index = 0; index < pieces; index++) {
-        struct piece piece = {.row = row, .start = index * group, .scale = 1.0f};
-        piece.count = qlm_min_size(group, input->k - piece.start);
-        enum qlm_status status = choose_params(f, input_row, index, pieces, &piece);
+    size_t k = f->input->k, group = f->left->grouped == 2 ? f->input->group : qlm_max_size(k, 1);
+    return (struct cut){group, qlm_max_size(qlm_div_up(k, group), 1)};
+}
+
+/* The pieces from number `from` on, of all rows together, as many as a batch takes. */
+static void take_batch(const struct filler *f, const struct cut *cut, size_t first, size_t from, struct batch *batch)
+{
+    size_t all = f->left->rows * cut->pieces, most = qlm_min_size(qlm_max_size(BATCH_FLOATS / cut->group, 1), BATCH);
+    batch->count = qlm_min_size(all - from, most);
+    for (size_t i = 0; i < batch->count; i++) {
+        size_t row = (from + i) / cut->pieces, index = (from + i) % cut->pieces;
+        struct piece piece = {.row = row, .input_row = first + row, .index = index, .start = index * cut->group};
+        piece.scale = 1.0f;
+        piece.count = qlm_min_size(cut->group, f->input->k - piece.start);
+        batch->pieces[i] = piece;
+        if (f->input->kind != QLM_INPUT_DYNAMIC) take_given(f, cut->pieces, &batch->pieces[i]);
+    }
+}
+
+/* Zeros between the spans and after the last: a row's before its first piece. */
+static void clear_padding(const struct filler *f, size_t row)
+{
+    const struct qlm_packed *layout = f->layout;
+    char *elements = f->left->elements + row * f->left->stride;
+    size_t from = layout->groups > 1 ? 0 : layout->k;
+    if (from < layout->k_padded) memset(elements + from * f->element, 0, (layout->k_padded - from) * f->element);
+}
+
+static enum qlm_status fill_batch(const struct filler *f, struct batch *batch, size_t *bad_row)
+{
+    if (f->input->kind == QLM_INPUT_DYNAMIC) {
+        enum qlm_status status = choose_dynamic(f, batch, bad_row);
         if (status != QLM_OK) return status;
-        if (fill_piece(f, &piece, input_row)) return QLM_NONFINITE;
-        correct_piece(f, &piece);
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct piece *piece = &batch->pieces[i];
+        if (piece->index == 0) clear_padding(f, piece->row);
+        *bad_row = piece->input_row;
+        if (fill_piece(f, piece)) return QLM_NONFINITE;
+        correct_piece(f, piece);
     }
     return QLM_OK;
 }
@@ -313,12 +373,16 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
                               const struct qlm_linear_input *input, size_t first, size_t *bad)
 {
     struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
+    struct batch batch;
+    size_t bad_row = first;
     filler.shift = left_shift(&filler);
     /* An interval grid has no symmetric form: it uses every code. */
     qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);
-    for (size_t row = 0; row < left->rows; row++) {
-        enum qlm_status status = fill_row(&filler, row, first + row);
-        if (status == QLM_NONFINITE) *bad = first_nonfinite(input, first + row);
+    struct cut cut = cut_of(&filler);
+    for (size_t from = 0; from < left->rows * cut.pieces; from += batch.count) {
+        take_batch(&filler, &cut, first, from, &batch);
+        enum qlm_status status = fill_batch(&filler, &batch, &bad_row);
+        if (status == QLM_NONFINITE) *bad = first_nonfinite(input, bad_row);
         if (status != QLM_OK) return status;
     }
     return QLM_OK;

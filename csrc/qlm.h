@@ -66,6 +66,9 @@ struct qlm_qparams {
     int32_t zero;
 };
 struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric);
+/* The same for many ranges: their divisions overlap, and the float mode is set once. */
+void qlm_choose_many_qparams(const float *min, const float *max, size_t count, const struct qlm_type *type,
+                             int symmetric, struct qlm_qparams *params);
 /* symmetric codes stay within the restricted range: the bounds that quantize clamps to. */
 void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, int32_t *hi);
 /* Interval grid; scale, offset of [min, max]; returns QLM_UNSUPPORTED where a midpoint overflows.  constant: *scale 1,

@@ -76,14 +76,23 @@ static struct qlm_qparams asymmetric_params(double lo, double hi, const struct q
     return (struct qlm_qparams){bounded_scale(scale, zero, type->min, type->max), zero};
 }
 
-struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric)
+void qlm_choose_many_qparams(const float *min, const float *max, size_t count, const struct qlm_type *type,
+                             int symmetric, struct qlm_qparams *params)
 {
     uint64_t mode = qlm_float_mode_enter();
-    double lo, hi;
-    read_range(qlm_pin(min), qlm_pin(max), &lo, &hi);
-    struct qlm_qparams params = symmetric ? symmetric_params(lo, hi, type) : asymmetric_params(lo, hi, type);
-    params.scale = qlm_pin(params.scale);
+    for (size_t i = 0; i < count; i++) {
+        double lo, hi;
+        read_range(qlm_pin(min[i]), qlm_pin(max[i]), &lo, &hi);
+        params[i] = symmetric ? symmetric_params(lo, hi, type) : asymmetric_params(lo, hi, type);
+        params[i].scale = qlm_pin(params[i].scale);
+    }
     qlm_float_mode_leave(mode);
+}
+
+struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric)
+{
+    struct qlm_qparams params;
+    qlm_choose_many_qparams(&min, &max, 1, type, symmetric, &params);
     return params;
 }
 
