@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .estimate import Estimate, finite_or_none
 from .tables import Table
-from .views import number, significant, size
+from .views import import_pyplot, number, significant, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -324,10 +324,7 @@ def stacked(tables: Sequence[Table]) -> Group:
 
 
 def plot_layers(reports: Mapping[str, Report], ax: Axes | None) -> Axes:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError("plot needs matplotlib: pip install 'qlm[plot]'") from error
+    pyplot = import_pyplot()
     names = list(dict.fromkeys(name for report in reports.values() for name in report.layers))
     if ax is None:
         _, ax = pyplot.subplots(figsize=(8, 1 + 0.25 * len(names)), layout="constrained")

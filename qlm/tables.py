@@ -33,7 +33,7 @@ class Table:
         if width is not None:
             others = sum(widths[1:]) + len(GAP) * (len(widths) - 1)
             widths[0] = min(widths[0], max(width - others, 8))
-        lines = textwrap.wrap(self.caption, width or len(self.caption) or 1)
+        lines = [wrapped(self.caption, width)] if self.caption else []
         for row in rows:
             height = max(map(len, row))
             row[0] = fold(row[0][0], widths[0], height)
@@ -77,6 +77,11 @@ class Table:
 
     def _aligns(self) -> list[str]:
         return ["left" if index < self.left else "right" for index in range(len(self.headers))]
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """The text broken at spaces into lines of at most `width`."""
+    return "\n".join(textwrap.wrap(text, width or len(text) or 1))
 
 
 def fold(text: str, width: int, lines: int) -> list[str]:

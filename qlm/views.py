@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 _CELL = "padding:2px 10px;text-align:{align};white-space:nowrap"
 
@@ -94,3 +95,12 @@ def size(nbytes: float) -> str:
         if abs(nbytes) < 999.95:
             return f"{nbytes:.1f} {unit}"
     return f"{nbytes / 1000:.1f} TB"
+
+
+def import_pyplot() -> Any:
+    """matplotlib.pyplot; ImportError that names the extra where matplotlib is missing."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install 'qlm[plot]'") from error
+    return pyplot

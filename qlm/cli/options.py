@@ -23,6 +23,10 @@ def add_recipe(parser: argparse.ArgumentParser, *, required: bool = False, repea
     else:
         text = f"{'recipe' if required else 'quantize MODEL while loading by this recipe'}: {text}"
         parser.add_argument("--recipe", required=required, metavar="R", help=text)
+    add_calibration(parser)
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts to calibrate on, one a line, which static recipes need"
     )

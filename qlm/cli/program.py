@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import classify, compare, cpu, embed, inspect, quantize
+from . import bench, classify, compare, cpu, embed, inspect, quantize
 from .options import UsageError
 
-COMMANDS = (quantize, compare, inspect, embed, classify, cpu)
+COMMANDS = (quantize, compare, inspect, embed, classify, bench, cpu)
 FAILED = 1
 
 

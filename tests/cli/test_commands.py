@@ -13,7 +13,7 @@ import qlm as package
 def test_version_and_help(qlm):
     assert qlm("--version").out.strip() == f"qlm {package.__version__}"
     text = qlm("--help").out
-    for name in ("quantize", "compare", "inspect", "embed", "classify", "cpu"):
+    for name in ("quantize", "compare", "inspect", "embed", "classify", "bench", "cpu"):
         assert name in text
         assert "--json" in qlm(name, "--help").out
 

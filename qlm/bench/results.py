@@ -1,0 +1,62 @@
+"""A result: the rows of a run and what they were measured on, as a versioned JSON file (benchmarks/README.md)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import FormatError
+from ..formats import strictjson
+from ..formats.atomic import write_file
+from ..timing import Clock
+from .cases import Row
+from .machine import machine, software
+
+FORMAT, VERSION = "qlm-bench", 1
+Result = dict[str, Any]
+
+# What tells the rows of a result apart.
+KEY = ("section", "model", "case", "m", "scheme", "threads", "contender")
+
+
+def result(rows: Iterable[Row], *, seconds: float, clock: Clock, versions: Mapping[str, str] | None = None) -> Result:
+    """seconds: of each contender.  versions: those of other libraries."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "machine": machine(),
+        "software": {**software(), **(versions or {})},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": seconds,
+        "clock": clock,
+        "rows": list(rows),
+    }
+
+
+def save(path: Path, found: Result) -> None:
+    """Whole or not at all."""
+    with write_file(path) as writer:
+        writer.write((json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+
+
+def load(path: Path) -> Result:
+    """FormatError: not a result, or one of another version."""
+    found = strictjson.parse(path.read_bytes(), file=path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise FormatError(f"not a result of qlm bench: format is not {FORMAT!r}", file=path)
+    if found.get("version") != VERSION:
+        raise FormatError(f"version {found.get('version')!r} is not {VERSION}", file=path, key="version")
+    return found
+
+
+def merged(old: Result, new: Result) -> Result:
+    """The new result, with the old one's rows that it did not measure again."""
+    again = {row_key(row) for row in new["rows"]}
+    return {**new, "rows": [*(row for row in old["rows"] if row_key(row) not in again), *new["rows"]]}
+
+
+def row_key(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in KEY)
