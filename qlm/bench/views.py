@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..tables import Table
+from ..views import significant
 from .cases import Row
 from .limits import SECTION as LIMITS
 from .models import SECTION as MODEL
@@ -86,13 +87,6 @@ def duration(seconds: float | None) -> str:
         if seconds * factor < 999.5:
             return f"{significant(seconds * factor)} {unit}"
     return f"{significant(seconds)} s"
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """Three digits, without an exponent."""
-    if value >= 10 ** (digits - 1):
-        return f"{value:.0f}"
-    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def rate(value: float | None) -> str:
