@@ -51,6 +51,7 @@ extern const struct qlm_kernels *qlm_kernels_in_use;
  * (worker 0).  A call while the pool is busy, or from a worker, runs all on its own thread.  Sets the default
  * rounding and denormal mode around each task and restores the caller's. */
 void qlm_parallel(size_t tasks, void (*task)(void *context, size_t index, unsigned worker), void *context);
+/* Threads that a call shares its work among; within a task 1. */
 unsigned qlm_threads(void);
 void qlm_set_threads(unsigned n);
 /* Set by qlm_float_mode_enter at each entry of the library (MXCSR / FPCR), undone by _leave. */
@@ -223,5 +224,49 @@ void qlm_map(int function, const float *x, size_t n, float *out);
 enum qlm_pooling { QLM_POOL_MEAN, QLM_POOL_CLS, QLM_POOL_MAX, QLM_POOL_LAST };
 void qlm_pool(const float *x, const size_t *starts, size_t sequences, size_t n, enum qlm_pooling how, int normalize,
               float *out);
+
+/* ---- program.c: a whole forward ------------------------------------------------------------------------------- */
+/* Steps over rows of tokens.  Their operands lie in the rows x, which the program changes in place, or in a workspace
+ * of `width` floats a token: at floats [at, at + width) of it. */
+#define QLM_IN_ROWS SIZE_MAX
+#define QLM_STEP_OUTPUTS 16 /* of a linear, at most */
+struct qlm_slot {
+    size_t at; /* QLM_IN_ROWS: the rows x themselves */
+    size_t width;
+};
+enum qlm_step_kind {
+    QLM_STEP_LINEAR,    /* slots: x, residual (width 0: none), one for each output */
+    QLM_STEP_DIVIDE,    /* x, result = x / vectors[0] by column */
+    QLM_STEP_ATTENTION, /* q, k, v, result, which may be q */
+    QLM_STEP_LAYERNORM  /* x, result, which may be x; gain and bias are vectors[0] and [1] */
+};
+struct qlm_step {
+    enum qlm_step_kind kind;
+    struct qlm_slot *slots;
+    struct qlm_linear_input input;     /* linear: without x and m */
+    struct qlm_linear_output *outputs; /* linear: without residual and out; only the first takes the residual */
+    size_t count;                      /* of outputs */
+    const float *vectors[2];
+    float eps, scale;
+    size_t heads;
+    int causal;
+};
+struct qlm_program {
+    const struct qlm_step *steps;
+    size_t count, hidden, width; /* hidden: floats of a row of x */
+};
+/* A forward of sequences through a program, and the memory of it, which the next one uses again. */
+struct qlm_forward;
+struct qlm_forward *qlm_forward_new(void);
+/* x [starts[sequences]][hidden] is to be changed in place.  Sequences are cut into runs whose activations stay in L2;
+ * with as many runs as threads each thread takes whole runs, else the threads share each step.  starts may go away,
+ * the rest must stay.  *units: of the whole work, each about a nanosecond of the slowest kernels. */
+enum qlm_status qlm_forward_begin(struct qlm_forward *forward, const struct qlm_program *program, float *x,
+                                  const size_t *starts, size_t sequences, size_t *units);
+/* Works until about `until` units are done, or all.  QLM_NONFINITE: see qlm_forward_fault. */
+enum qlm_status qlm_forward_work(struct qlm_forward *forward, size_t until);
+/* The step that failed, the row of x and the column of the step's operand that were not finite. */
+void qlm_forward_fault(const struct qlm_forward *forward, size_t *step, size_t *row, size_t *column);
+void qlm_forward_free(struct qlm_forward *forward);
 
 #endif

@@ -167,13 +167,15 @@ static unsigned clamp_threads(unsigned n)
     return n > MAX_THREADS ? MAX_THREADS : n;
 }
 
-unsigned qlm_threads(void)
+static unsigned threads_set(void)
 {
     unsigned n = atomic_load(&pool.threads), unset = 0;
     if (n) return n;
     n = clamp_threads(count_cpus());
     return atomic_compare_exchange_strong(&pool.threads, &unset, n) ? n : unset;
 }
+
+unsigned qlm_threads(void) { return in_task ? 1 : threads_set(); }
 
 /* ---- workers -------------------------------------------------------------------------------------------------- */
 
@@ -366,7 +368,7 @@ static void open_gate(size_t tasks)
 
 static void run_on_pool(const struct job *job)
 {
-    if (!pool.workers) start_workers(qlm_threads() - 1);
+    if (!pool.workers) start_workers(threads_set() - 1);
     pool.job = *job;
     atomic_store(&pool.next, 0);
     if (pool.started) open_gate(job->tasks);

@@ -225,6 +225,23 @@ def run_peak(index: int, rounds: int, source: F32 | Codes | None = None, target:
     threads: float32 read, or converted to int8; or int8 converted to float32.  Sizes are multiples of 4096, and the
     target is 64-byte aligned."""
 
+Slot: TypeAlias = tuple[int | None, int]
+
+@final
+class Program:
+    """A forward over rows [t, hidden] and a workspace of `width` floats a row, as a list of steps; immutable.
+
+    A Slot is (at, width), floats of the workspace, or (None, hidden), the rows themselves.  Steps:
+    ("linear", x, Input, weights, biases, activation, residual, outs): the residual is the first output's;
+    ("divide", x, out, divisor); ("attention", q, k, v, out, heads, scale, causal); ("layernorm", x, out, gain, bias,
+    eps).  out may be x, q, or a linear's residual.
+    """
+
+    def __new__(cls, hidden: int, width: int, steps: tuple[tuple[Any, ...], ...]) -> Program: ...
+    def run(self, x: F32, starts: I64) -> None:
+        """Runs the sequences of x, rows starts[s] to starts[s + 1], in place.  NonFinite: its args are the step, the
+        row, and the column of the step's operand."""
+
 # ---- for tests ----
 
 def kernel_address(isa: str, name: str) -> int:

@@ -19,14 +19,14 @@ struct call {
     size_t bad;
 };
 
-static const struct qlm_packed *take_packed(PyObject *module, PyObject *object)
+const struct qlm_packed *qlm_take_packed(PyObject *module, PyObject *object)
 {
     if (Py_TYPE(object) == qlm_state_of(module)->packed_type) return &((struct qlm_packed_object *)object)->packed;
     PyErr_Format(PyExc_TypeError, "weight must be a PackedWeight, got %s", Py_TYPE(object)->tp_name);
     return NULL;
 }
 
-static const struct qlm_input_object *take_input_object(PyObject *module, PyObject *object)
+const struct qlm_input_object *qlm_take_input(PyObject *module, PyObject *object)
 {
     if (Py_TYPE(object) == qlm_state_of(module)->input_type) return (struct qlm_input_object *)object;
     PyErr_Format(PyExc_TypeError, "input must be an Input, got %s", Py_TYPE(object)->tp_name);
@@ -34,7 +34,7 @@ static const struct qlm_input_object *take_input_object(PyObject *module, PyObje
 }
 
 /* One item for each weight; NULL for None.  A tuple, since nobody can take items out of it meanwhile. */
-static int take_tuple(PyObject *object, const char *name, size_t count, PyObject *const **items)
+int qlm_take_tuple(PyObject *object, const char *name, size_t count, PyObject *const **items)
 {
     *items = NULL;
     if (!qlm_given(object)) return 0;
@@ -63,7 +63,7 @@ static int take_weights(PyObject *weights, struct call *call)
         return -1;
     }
     for (size_t i = 0; i < call->count; i++) {
-        call->outputs[i].weight = take_packed(call->module, PyTuple_GET_ITEM(weights, (Py_ssize_t)i));
+        call->outputs[i].weight = qlm_take_packed(call->module, PyTuple_GET_ITEM(weights, (Py_ssize_t)i));
         if (!call->outputs[i].weight) return -1;
     }
     return 0;
@@ -79,7 +79,7 @@ static int check_groups(const struct qlm_linear_input *input, const struct qlm_p
     return -1;
 }
 
-static int check_weight(const struct qlm_linear_input *input, const struct qlm_packed *weight)
+int qlm_check_weight(const struct qlm_linear_input *input, const struct qlm_packed *weight)
 {
     if (weight->k != input->k) {
         PyErr_Format(PyExc_ValueError, "x has %zu columns, but the weight takes %zu", input->k, weight->k);
@@ -98,7 +98,7 @@ static int check_weight(const struct qlm_linear_input *input, const struct qlm_p
 }
 
 /* Parameters of codes: one, or one for each row and group. */
-static int check_params(const struct qlm_input_object *object, const struct qlm_linear_input *input)
+int qlm_check_params(const struct qlm_input_object *object, const struct qlm_linear_input *input)
 {
     size_t groups = input->group && input->group < input->k ? (input->k - 1) / input->group + 1 : 1, wanted;
     if (object->divisors && object->divisors != input->k) {
@@ -116,7 +116,7 @@ static int check_params(const struct qlm_input_object *object, const struct qlm_
 static int take_x(PyObject *x, PyObject *input, struct call *call)
 {
     struct qlm_array array;
-    const struct qlm_input_object *object = take_input_object(call->module, input);
+    const struct qlm_input_object *object = qlm_take_input(call->module, input);
     if (!object) return -1;
     call->input = object->input;
     int codes = object->input.kind == QLM_INPUT_CODES;
@@ -129,8 +129,8 @@ static int take_x(PyObject *x, PyObject *input, struct call *call)
     call->input.m = array.rows;
     call->input.k = array.columns;
     for (size_t i = 0; i < call->count; i++)
-        if (check_weight(&call->input, call->outputs[i].weight)) return -1;
-    return check_params(object, &call->input);
+        if (qlm_check_weight(&call->input, call->outputs[i].weight)) return -1;
+    return qlm_check_params(object, &call->input);
 }
 
 /* Before the slices, which would each lay a weight out again. */
@@ -148,7 +148,8 @@ static int take_extras(PyObject *biases, PyObject *activation, PyObject *residua
     PyObject *const *bias, *const *residual;
     struct qlm_array array;
     int function;
-    if (take_tuple(biases, "biases", call->count, &bias) || take_tuple(residuals, "residuals", call->count, &residual))
+    if (qlm_take_tuple(biases, "biases", call->count, &bias) ||
+        qlm_take_tuple(residuals, "residuals", call->count, &residual))
         return -1;
     if (qlm_take_function(activation, "activation", &function)) return -1;
     for (size_t i = 0; i < call->count; i++) {
@@ -184,13 +185,16 @@ static int run_call(struct call *call, enum qlm_status *status)
     return qlm_run_slices(&work, linear_slice, call, status);
 }
 
+void qlm_raise_midpoints(void)
+{ PyErr_SetString(PyExc_ValueError, "the midpoints of a row's intervals overflow float32"); }
+
 static int run_linear(struct call *call)
 {
     enum qlm_status status;
     if (run_call(call, &status)) return -1;
     if (status == QLM_OK) return 0;
     if (status == QLM_UNSUPPORTED) /* offsets of both sides were refused before */
-        PyErr_SetString(PyExc_ValueError, "the midpoints of a row's intervals overflow float32");
+        qlm_raise_midpoints();
     else
         qlm_raise_status(call->module, status, call->bad, "");
     return -1;
@@ -200,7 +204,7 @@ static int run_linear(struct call *call)
 static PyObject *make_results(PyObject *outs, struct call *call)
 {
     PyObject *const *out;
-    if (take_tuple(outs, "outs", call->count, &out)) return NULL;
+    if (qlm_take_tuple(outs, "outs", call->count, &out)) return NULL;
     PyObject *results = PyTuple_New((Py_ssize_t)call->count);
     for (size_t i = 0; results && i < call->count; i++) {
         size_t shape[2] = {call->input.m, call->outputs[i].weight->n};
@@ -324,8 +328,8 @@ QLM_FUNCTION(linear_direct)
     struct call call = {.module = module, .count = 1};
     if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
     struct qlm_linear_output *output = &call.outputs[0];
-    const struct qlm_input_object *input = take_input_object(module, bound[1]);
-    if (!input || !(output->weight = take_packed(module, bound[2]))) return NULL;
+    const struct qlm_input_object *input = qlm_take_input(module, bound[1]);
+    if (!input || !(output->weight = qlm_take_packed(module, bound[2]))) return NULL;
     if (qlm_take_function(bound[4], "activation", &output->activation)) return NULL;
     call.input = input->input;
     if (call.input.kind != QLM_INPUT_FLOAT && call.input.kind != QLM_INPUT_DYNAMIC) Py_RETURN_NONE;
@@ -384,7 +388,7 @@ QLM_FUNCTION(matmul_codes)
     const struct qlm_dtype *dtype;
     enum qlm_status status;
     if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
-    if (!(dtype = qlm_take_dtype(bound[1], "dtype")) || !(product.b = take_packed(module, bound[2]))) return NULL;
+    if (!(dtype = qlm_take_dtype(bound[1], "dtype")) || !(product.b = qlm_take_packed(module, bound[2]))) return NULL;
     if (qlm_take_ndim(bound[0], "a", qlm_code_element(dtype->type.code), 2, &a) || check_product(&a, product.b))
         return NULL;
     struct qlm_linear_input codes = {.kind = QLM_INPUT_CODES, .type = dtype->type};

@@ -2,6 +2,7 @@
 #include "common.h"
 #include "py_module.h"
 #include "py_slices.h"
+#include "py_types.h"
 
 /* Upper estimates for an element, in nanoseconds of the slowest kernels. */
 #define NORM_COST 8.0
@@ -154,7 +155,7 @@ static enum qlm_status layernorm_slice(void *context, size_t begin, size_t end)
     return QLM_OK;
 }
 
-static int take_eps(PyObject *object, float *eps)
+int qlm_take_eps(PyObject *object, float *eps)
 {
     if (qlm_take_float(object, "eps", eps)) return -1;
     if (*eps >= 0) return 0;
@@ -173,7 +174,7 @@ QLM_FUNCTION(layernorm)
     if (qlm_take_ndim(bound[0], "x", QLM_FLOAT32, 2, &x)) return NULL;
     if (qlm_given(bound[1]) && qlm_take_sized(bound[1], "residual", QLM_FLOAT32, x.size, &residual)) return NULL;
     if (qlm_take_sized(bound[2], "gain", QLM_FLOAT32, x.columns, &gain)) return NULL;
-    if (qlm_take_sized(bound[3], "bias", QLM_FLOAT32, x.columns, &bias) || take_eps(bound[4], &l.eps)) return NULL;
+    if (qlm_take_sized(bound[3], "bias", QLM_FLOAT32, x.columns, &bias) || qlm_take_eps(bound[4], &l.eps)) return NULL;
     size_t shape[2] = {x.rows, x.columns};
     PyObject *result = qlm_result(bound[5], "out", QLM_FLOAT32, 2, shape);
     if (!result) return NULL;

@@ -68,7 +68,8 @@ static int execute(PyObject *module)
     if (check_interpreter() || PyArray_ImportNumPyAPI() || qlm_apply_environment()) return -1;
     if (add_functions(module) || add_error(module, &state->nonfinite)) return -1;
     if (add_type(module, &qlm_packed_spec, &state->packed_type)) return -1;
-    return add_type(module, &qlm_input_spec, &state->input_type);
+    if (add_type(module, &qlm_input_spec, &state->input_type)) return -1;
+    return add_type(module, &qlm_program_spec, &state->program_type);
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)
@@ -76,6 +77,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     struct qlm_state *state = qlm_state_of(module);
     Py_VISIT(state->packed_type);
     Py_VISIT(state->input_type);
+    Py_VISIT(state->program_type);
     Py_VISIT(state->nonfinite);
     return 0;
 }
@@ -85,6 +87,7 @@ static int clear(PyObject *module)
     struct qlm_state *state = qlm_state_of(module);
     Py_CLEAR(state->packed_type);
     Py_CLEAR(state->input_type);
+    Py_CLEAR(state->program_type);
     Py_CLEAR(state->nonfinite);
     return 0;
 }

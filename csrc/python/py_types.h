@@ -1,4 +1,4 @@
-/* py_types.h: the two types of the module.  What they hold does not change once made, so that threads may share them.
+/* py_types.h: the types of the module.  What they hold does not change once made, so that threads may share them.
  */
 #ifndef QLM_PY_TYPES_H
 #define QLM_PY_TYPES_H
@@ -31,5 +31,20 @@ struct qlm_input_object {
     void *block;                                 /* behind scale, offset, divisor and zero */
 };
 extern PyType_Spec qlm_input_spec;
+
+/* _core.Program */
+extern PyType_Spec qlm_program_spec;
+
+/* ---- py_linear.c: what a linear's parts must be; each sets an exception ---------------------------------------- */
+const struct qlm_packed *qlm_take_packed(PyObject *module, PyObject *object);
+const struct qlm_input_object *qlm_take_input(PyObject *module, PyObject *object);
+/* One item for each weight; *items is NULL for None.  A tuple, since nobody can take items out of it meanwhile. */
+int qlm_take_tuple(PyObject *object, const char *name, size_t count, PyObject *const **items);
+/* The weight takes this input, whose k is set; the input's parameters are as many as its k and m ask for. */
+int qlm_check_weight(const struct qlm_linear_input *input, const struct qlm_packed *weight);
+int qlm_check_params(const struct qlm_input_object *object, const struct qlm_linear_input *input);
+void qlm_raise_midpoints(void);
+/* ---- py_model.c: of a layer norm ------------------------------------------------------------------------------- */
+int qlm_take_eps(PyObject *object, float *eps);
 
 #endif

@@ -139,7 +139,68 @@ static void elements(const struct manner *manner, struct rng *rng, struct record
     free(b);
 }
 
+/* ---- a whole forward ------------------------------------------------------------------------------------------ */
+
+#define HIDDEN_MAX 48
+
+static void pack_square(struct rng *rng, struct qlm_packed *packed, size_t n)
+{
+    static const struct qlm_type none;
+    float *values = drawn_floats(rng, PLAIN, n * n);
+    if (qlm_pack(packed, values, &none, n, n, 0, 1, NULL, NULL, NULL) != QLM_OK) abort();
+    free(values);
+}
+
+struct forward {
+    struct qlm_forward *forward;
+    enum qlm_status status;
+};
+
+static void go_forward(void *context, size_t begin, size_t end)
+{
+    struct forward *f = context;
+    (void)begin;
+    if (f->status == QLM_OK) f->status = qlm_forward_work(f->forward, end);
+}
+
+/* Twice with one forward: the second uses its memory again, for other sequences. */
+static void forward(const struct manner *manner, struct rng *rng, struct record *record)
+{
+    size_t heads = 1 + rng_below(rng, 3), n = heads * (1 + rng_below(rng, HIDDEN_MAX / 3));
+    struct qlm_packed weights[4];
+    for (size_t i = 0; i < 4; i++) pack_square(rng, &weights[i], n);
+    struct qlm_linear_output qkv[3] = {{.weight = &weights[0]}, {.weight = &weights[1]}, {.weight = &weights[2]}};
+    struct qlm_linear_output last = {.weight = &weights[3], .activation = QLM_GELU};
+    struct qlm_slot rows = {QLM_IN_ROWS, n}, q = {0, n}, k = {n, n}, v = {2 * n, n}, none = {0, 0};
+    struct qlm_slot linear_slots[] = {rows, none, q, k, v}, attention_slots[] = {q, k, v, q}, divide_slots[] = {q, k},
+                    last_slots[] = {k, rows, rows}, norm_slots[] = {rows, rows};
+    float *gain = drawn_floats(rng, PLAIN, n), *bias = drawn_floats(rng, PLAIN, n), divisor[HIDDEN_MAX];
+    for (size_t i = 0; i < n; i++) divisor[i] = 0.5f + (float)(i % 5);
+    struct qlm_linear_input input = {.kind = QLM_INPUT_FLOAT, .k = n};
+    struct qlm_step steps[] = {
+        {.kind = QLM_STEP_LINEAR, .slots = linear_slots, .input = input, .outputs = qkv, .count = 3},
+        {.kind = QLM_STEP_ATTENTION, .slots = attention_slots, .scale = 0.125f, .heads = heads},
+        {.kind = QLM_STEP_DIVIDE, .slots = divide_slots, .vectors = {divisor}},
+        {.kind = QLM_STEP_LINEAR, .slots = last_slots, .input = input, .outputs = &last, .count = 1},
+        {.kind = QLM_STEP_LAYERNORM, .slots = norm_slots, .vectors = {gain, bias}, .eps = 1e-6f}};
+    struct qlm_program program = {steps, 5, n, 3 * n};
+    struct forward f = {qlm_forward_new(), QLM_OK};
+    for (int turn = 0; f.forward && turn < 2; turn++) {
+        size_t starts[SEQUENCES_MAX + 1], sequences = drawn_starts(rng, starts), units;
+        float *x = drawn_floats(rng, PLAIN, starts[sequences] * n);
+        f.status = qlm_forward_begin(f.forward, &program, x, starts, sequences, &units);
+        if (f.status == QLM_OK) in_slices(manner, units, go_forward, &f);
+        record_int(record, f.status);
+        record_floats(record, x, starts[sequences] * n);
+        free(x);
+    }
+    qlm_forward_free(f.forward);
+    for (size_t i = 0; i < 4; i++) qlm_packed_free(&weights[i]);
+    free(gain);
+    free(bias);
+}
+
 const struct driver_case model_cases[] = {
-    {"attention", attention}, {"layernorm", layernorm}, {"gather", gather},
-    {"pool", pool},           {"add, map", elements},   {NULL, NULL},
+    {"attention", attention}, {"layernorm", layernorm}, {"gather", gather}, {"pool", pool},
+    {"add, map", elements},   {"forward", forward},     {NULL, NULL},
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -14,16 +15,17 @@ from .. import _core
 from ..arrays import Floats, integer
 from ..errors import UnsupportedError, shown
 from .batch import Padded, Ragged, from_lists
-from .linear import LinearInfo, Linears, Tap
+from .linear import LinearInfo, Tap
 from .pooling import Pooling
+from .program import Machine, Program, Recorder, V
 from .weights import Layout, Weights
 
 if TYPE_CHECKING:
     from ..formats.tokenizer import Tokenizer
     from ..recipe import Recipe
 
-# Tokens that run at a time: enough to fill every kernel, few enough that activations stay near the caches.
-RUN_TOKENS = 256
+# Tokens that are embedded at a time, so that what is added up on the way stays in the caches.
+EMBEDDED_TOKENS = 256
 LATER_FORMATS = ("compressed-tensors", "gguf", "onnx")
 
 
@@ -85,11 +87,15 @@ class Model:
         """What a tokenizer and a pooling must agree with."""
         raise NotImplementedError
 
-    def encode(self, tokens: Ragged, linears: Linears) -> Floats:
-        """The last hidden state of the tokens, [t, hidden]."""
+    def embeddings(self, tokens: Ragged, rows: slice, out: Floats) -> None:
+        """What the layers begin with, of these tokens, to `out` [t, hidden]."""
         raise NotImplementedError
 
-    def head(self, hidden: Floats, starts: Any, linears: Linears) -> Floats | None:
+    def encode(self, x: V, on: Machine[V]) -> V:
+        """The layers, from what `embeddings` gave to the last hidden state, which must be where x was."""
+        raise NotImplementedError
+
+    def head(self, hidden: Floats, starts: Any) -> Floats | None:
         """The logits [sequences, labels] of what `encode` gave; None without a classifier."""
         raise NotImplementedError
 
@@ -158,15 +164,24 @@ class Model:
         self.check_tokens(padded)
         tokens = padded.ragged()
         hidden = self._hidden(tokens)
-        logits = self.head(hidden, tokens.starts, self.weights.linears)
+        logits = self.head(hidden, tokens.starts)
         return Output(padded.unpack(hidden), logits)
 
     def _hidden(self, tokens: Ragged) -> Floats:
-        """`encode` in pieces of whole sequences, so that memory does not grow with the batch."""
-        parts = [self.encode(run, self.weights.linears) for run in tokens.runs(RUN_TOKENS) if len(run.ids)]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty((0, self.hidden_size), np.float32)
+        """The last hidden state of the tokens, [t, hidden]."""
+        hidden = np.empty((len(tokens.ids), self.hidden_size), np.float32)
+        for begin in range(0, len(hidden), EMBEDDED_TOKENS):
+            rows = slice(begin, begin + EMBEDDED_TOKENS)
+            self.embeddings(tokens, rows, hidden[rows])
+        self._program.run(hidden, tokens.starts)
+        return hidden
+
+    @functools.cached_property
+    def _program(self) -> Program:
+        """The layers, recorded when they first run."""
+        recorder = Recorder(self.weights.linears, self.hidden_size)
+        self.encode(recorder.rows, recorder)
+        return recorder.program()
 
     def check_tokens(self, padded: Padded) -> None:
         """ValueError: tokens that this model has no embedding for, or more than it has positions for."""
@@ -193,7 +208,7 @@ class Model:
             raise ValueError(f"this {self.family} model has no classifier")
 
         def logits(tokens: Ragged) -> Floats:
-            found = self.head(self._hidden(tokens), tokens.starts, self.weights.linears)
+            found = self.head(self._hidden(tokens), tokens.starts)
             assert found is not None
             return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,21 +26,6 @@ class Ragged(NamedTuple):
     def lengths(self) -> Ints:
         """Tokens of each sequence."""
         return np.diff(self.starts)
-
-    def runs(self, tokens: int) -> Iterator[Ragged]:
-        """The same in pieces of whole sequences, of about `tokens` tokens each: no result depends on the cut."""
-        begin, count = 0, len(self.starts) - 1
-        while begin < count:
-            end = int(np.searchsorted(self.starts, self.starts[begin] + tokens, "right")) - 1
-            end = min(max(end, begin + 1), count)
-            yield self.part(begin, end)
-            begin = end
-
-    def part(self, begin: int, end: int) -> Ragged:
-        """Sequences begin..end."""
-        a, b = int(self.starts[begin]), int(self.starts[end])
-        starts = self.starts[begin : end + 1] - a
-        return Ragged(self.ids[a:b], self.type_ids[a:b], self.positions[a:b], starts)
 
 
 def from_lists(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Ragged:

@@ -9,13 +9,16 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import _core
 from ..arrays import Floats, to_float32
 from ..errors import FormatError, UnsupportedError, shown
 from .base import Folder, Limits, Model
 from .batch import Padded, Ragged
 from .config import at_least, choice, flag, labels, number, unsupported_unless
-from .linear import Linears, Tap
+from .linear import Tap
+from .program import Eager, Machine, V, untapped
 from .weights import Layout, Weights
 
 PREFIX = "bert."
@@ -167,39 +170,44 @@ class Bert(Model):
 
     # ---- the forward ---------------------------------------------------------------------------------------------
 
-    def encode(self, tokens: Ragged, linears: Linears) -> Floats:
-        tables, eps, heads = self.weights.tables, self._facts.eps, self._facts.heads
-        words = _core.add(tables[WORDS](tokens.ids), tables[TYPES](tokens.type_ids))
-        positions = tables[POSITIONS](tokens.positions)
-        x = _core.layernorm(words, positions, *self._norms["embeddings.LayerNorm"], eps)
+    def embeddings(self, tokens: Ragged, rows: slice, out: Floats) -> None:
+        tables, name = self.weights.tables, "embeddings.LayerNorm"
+        words = tables[WORDS](tokens.ids[rows])
+        words = _core.add(words, tables[TYPES](tokens.type_ids[rows], out), words)
+        positions = tables[POSITIONS](tokens.positions[rows], out)
+        _core.layernorm(words, positions, *self._norms[name], self._facts.eps, out)
+
+    def encode(self, x: V, on: Machine[V]) -> V:
+        eps, heads = self._facts.eps, self._facts.heads
         for layer in self._layers:
-            q, k, v = linears.run(layer.qkv, x)
-            seen = _core.attention(q, k, v, tokens.starts, heads, self._scale, False)
-            (x,) = linears.run(layer.attention, seen, residual=x)
-            x = _core.layernorm(x, None, *self._norms[layer.attention_norm], eps)
-            (wide,) = linears.run(layer.up, x, activation=self._facts.act)
-            (x,) = linears.run(layer.down, wide, residual=x)
-            x = _core.layernorm(x, None, *self._norms[layer.norm], eps)
+            q, k, v = on.linear(layer.qkv, x)
+            seen = on.attention(q, k, v, heads, self._scale, False)
+            (x,) = on.linear(layer.attention, seen, residual=x)
+            x = on.layernorm(x, self._norms[layer.attention_norm], eps)
+            (wide,) = on.linear(layer.up, x, activation=self._facts.act)
+            (x,) = on.linear(layer.down, wide, residual=x)
+            x = on.layernorm(x, self._norms[layer.norm], eps)
         return x
 
-    def head(self, hidden: Floats, starts: Any, linears: Linears) -> Floats | None:
+    def head(self, hidden: Floats, starts: Any, tap: Tap = untapped) -> Floats | None:
         if not self._labels:
             return None
-        (logits,) = linears.run((HEAD,), self._pooler(hidden, starts, linears))
+        (logits,) = Eager(self.weights.linears, starts, tap).linear((HEAD,), self._pooler(hidden, starts, tap))
         return logits
 
-    def _pooler(self, hidden: Floats, starts: Any, linears: Linears) -> Floats:
+    def _pooler(self, hidden: Floats, starts: Any, tap: Tap) -> Floats:
         first = _core.pool(hidden, starts, "cls", False)
-        (pooled,) = linears.run((POOLER,), first, activation="tanh")
+        (pooled,) = Eager(self.weights.linears, starts, tap).linear((POOLER,), first, activation="tanh")
         return pooled
 
     def observe(self, tokens: Ragged, tap: Tap) -> None:
-        linears = self.weights.linears.tapped(tap)
-        hidden = self.encode(tokens, linears)
+        hidden = np.empty((len(tokens.ids), self.hidden_size), np.float32)
+        self.embeddings(tokens, slice(None), hidden)
+        hidden = self.encode(hidden, Eager(self.weights.linears, tokens.starts, tap))
         if self._labels:
-            self.head(hidden, tokens.starts, linears)
-        elif POOLER in linears:
-            self._pooler(hidden, tokens.starts, linears)
+            self.head(hidden, tokens.starts, tap)
+        elif POOLER in self.weights.linears:
+            self._pooler(hidden, tokens.starts, tap)
 
 
 def _norms(weights: Weights) -> dict[str, tuple[Floats, Floats]]:

@@ -144,11 +144,10 @@ class Call(NamedTuple):
 
 
 class Linears(Mapping[str, Linear]):
-    """A model's linears by name.  `run` is what a forward calls."""
+    """A model's linears by name."""
 
-    def __init__(self, linears: Mapping[str, Linear], tap: Tap | None = None) -> None:
+    def __init__(self, linears: Mapping[str, Linear]) -> None:
         self._linears = dict(linears)
-        self._tap = tap
         self._calls: dict[tuple[str, ...], list[Call]] = {}
 
     def __getitem__(self, name: str) -> Linear:
@@ -160,11 +159,12 @@ class Linears(Mapping[str, Linear]):
     def __len__(self) -> int:
         return len(self._linears)
 
-    def tapped(self, tap: Tap) -> Linears:
-        """The same linears, whose inputs `tap` sees first."""
-        tapped = Linears(self._linears, tap)
-        tapped._calls = self._calls
-        return tapped
+    def calls(self, names: tuple[str, ...]) -> list[Call]:
+        """The calls that run the linears `names` together, ready; made when first asked for."""
+        calls = self._calls.get(names)
+        if calls is None:
+            calls = self._calls[names] = self._prepare(names)
+        return calls
 
     def run(
         self,
@@ -177,11 +177,7 @@ class Linears(Mapping[str, Linear]):
 
         ValueError: an input that is to be quantized holds NaN or infinities.
         """
-        if self._tap is not None:
-            self._tap(names, x)
-        calls = self._calls.get(names)
-        if calls is None:
-            calls = self._calls[names] = self._prepare(names)
+        calls = self.calls(names)
         if len(calls) == 1:
             return _run_call(names, calls[0], x, activation, residual)
         outputs: list[Any] = [None] * len(names)
@@ -225,11 +221,15 @@ def _run_call(
     try:
         return _core.linear(x, call.input, call.weights, call.biases, activation, residuals, nothing)
     except _core.NonFinite as error:
-        token, feature = divmod(error.args[0], max(x.shape[1], 1))
-        where = f"feature {feature} of token {token}"
-        raise ValueError(f"{names[call.positions[0]]}: its input is not finite ({where} of the batch)") from None
+        raise not_finite(names[call.positions[0]], *divmod(error.args[0], max(x.shape[1], 1))) from None
     except NotImplementedError as error:
         raise UnsupportedError(f"{names[call.positions[0]]}: {error}") from None
+
+
+def not_finite(name: str, token: int, feature: int) -> ValueError:
+    """What to raise where a linear's input cannot be quantized."""
+    where = f"feature {feature} of token {token}"
+    return ValueError(f"{name}: its input is not finite ({where} of the batch)")
 
 
 # ---- embedding tables --------------------------------------------------------------------------------------------
@@ -248,16 +248,16 @@ class Table:
         """Its number of rows: ids are below it."""
         return int(self.weight.shape[0])
 
-    def __call__(self, ids: Array) -> Floats:
-        """The rows `ids` (int64, within the table), float32 [len(ids), n]."""
-        return self._gather(ids)
+    def __call__(self, ids: Array, out: Floats | None = None) -> Floats:
+        """The rows `ids` (int64, within the table), float32 [len(ids), n]; in `out` if it is given, or not."""
+        return self._gather(ids, out)
 
-    def _make_gather(self) -> Callable[[Array], Floats]:
+    def _make_gather(self) -> Callable[[Array, Floats | None], Floats]:
         weight = self.weight
         if not isinstance(weight, QTensor):
             if weight.dtype == np.float32:
-                return lambda ids: _core.gather(weight, ids)
-            return lambda ids: to_float32(weight[ids])
+                return lambda ids, out: _core.gather(weight, ids, out=out)
+            return lambda ids, out: to_float32(weight[ids])
         values = np.ascontiguousarray(weight.values)
         scale, zero, offset = (_flat(part) for part in (weight.scale, weight.zero_point, weight.offset))
         assert scale is not None
@@ -265,7 +265,7 @@ class Table:
         zero = None if zero is None else zero.astype(np.int32)
         group = weight.group_size or 0
         group = group if group < weight.shape[1] else 0
-        return lambda ids: _core.gather(values, ids, scale, zero, offset, group)
+        return lambda ids, out: _core.gather(values, ids, scale, zero, offset, group, out)
 
 
 def _flat(part: Any) -> Array | None:

@@ -157,6 +157,9 @@ codes = np.ones((3000, 3000), np.int8)
 given = qlm.quantize(np.ones((3000, 3000)), axis=0)
 weight = qlm.pack(given)
 x = np.ones((3000, 3000), np.float32)
+rows = None, 3000
+linear = "linear", rows, qlm._core.Input("dynamic", "int8"), (weight._packed,), None, None, rows, (rows,)
+program = qlm._core.Program(3000, 1, (linear,) * 6)
 call = {
     "quantize": lambda: qlm.quantize(wide, group_size=7),
     "matmul": lambda: qlm.matmul(codes, codes),
@@ -165,6 +168,7 @@ call = {
     "groups": lambda: qlm.linear(x, weight, group_size=60),
     "pack": lambda: qlm.pack(x),
     "another layout": lambda: qlm.linear(x[:1], qlm.pack(given), group_size=60),
+    "forward": lambda: program.run(x, np.arange(0, 3001, 150)),
 }[sys.argv[1]]
 call()
 print("ready", flush=True)
@@ -177,7 +181,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("name", ["quantize", "matmul", "float", "linear", "groups", "pack", "another layout"])
+@pytest.mark.parametrize(
+    "name", ["quantize", "matmul", "float", "linear", "groups", "pack", "another layout", "forward"]
+)
 def test_ctrl_c_ends_a_long_call(name: str, rng: np.random.Generator) -> None:
     """At a random moment; the next call works.  The promise is 200 ms; a loaded machine needs room."""
     command = [sys.executable, "-c", LONG, name]
