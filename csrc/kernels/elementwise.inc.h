@@ -1,18 +1,20 @@
 /* elementwise.inc.h: ranges, codes from floats and back, and the gradients of that. */
 
+#define INFINITY_BITS 0x7f800000
+#define SIGN_BIT 0x80000000u
+
+QLM_INLINE float float_of_bits(int32_t bits)
+{
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* ---- ranges --------------------------------------------------------------------------------------------------- */
 
 struct range {
     v16f min, max, taint;
 };
-
-/* As if every value were finite.  NaN leaves min and max alone, an infinity does not, and both show in the taint. */
-QLM_INLINE void range_widen(struct range *r, v16f x)
-{
-    r->min = v16_f_min(x, r->min);
-    r->max = v16_f_max(x, r->max);
-    taint_by(&r->taint, x);
-}
 
 QLM_INLINE v16m is_finite(v16f x) { return v16_f_lt(v16_f_abs(x), v16_f_set1(__builtin_inff())); }
 
@@ -25,46 +27,76 @@ QLM_INLINE void range_widen_by_finite(struct range *r, v16f x)
 }
 
 /* Missing lanes repeat the first. */
-QLM_INLINE v16f range_load_part(const float *x, size_t n)
-{ return v16_f_select(v16_m_first(n), v16_f_load_part(x, n), v16_f_set1(x[0])); }
-
-QLM_INLINE struct range range_from(float min, float max)
-{ return (struct range){v16_f_set1(min), v16_f_set1(max), v16_f_set1(0.0f)}; }
+QLM_INLINE v16f range_load(const float *x, size_t n)
+{
+    if (n == 16) return v16_f_load(x);
+    return v16_f_select(v16_m_first(n), v16_f_load_part(x, n), v16_f_set1(x[0]));
+}
 
 /* Adding +0 makes a zero +0: which of two zeros was seen last must not show. */
-QLM_INLINE void range_finish(const struct range *r, float *min, float *max)
-{
-    *min = v16_f_reduce_min(r->min) + 0.0f;
-    *max = v16_f_reduce_max(r->max) + 0.0f;
-}
-
 QLM_INLINE void range_of_finite(const float *x, size_t n, float *min, float *max)
 {
-    struct range r = range_from(*min, *max);
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) range_widen_by_finite(&r, v16_f_load(x + i));
-    if (i < n) range_widen_by_finite(&r, range_load_part(x + i, n - i));
-    range_finish(&r, min, max);
+    struct range r = {v16_f_set1(*min), v16_f_set1(*max), v16_f_set1(0.0f)};
+    for (size_t i = 0; i < n; i += 16) range_widen_by_finite(&r, range_load(x + i, n - i < 16 ? n - i : 16));
+    *min = v16_f_reduce_min(r.min) + 0.0f;
+    *max = v16_f_reduce_max(r.max) + 0.0f;
 }
 
-/* Two ranges, so that one does not wait for the other; values that are not finite are rare enough to start again. */
-QLM_KERNEL(int, range_f32)(const float *x, size_t n, float *min, float *max)
+/* A float's bits as a signed number: among floats of which one is positive, the greatest number is the greatest float.
+ * As an unsigned number: among floats of which one is negative, the greatest number is the least float; and among
+ * floats of one sign, the least number is the one nearest to zero, so the other end of the range.  The greatest ones
+ * show infinities and NaN as well.  Integer comparisons have more ports than those of floats. */
+struct bits_range {
+    v16i highest, lowest;
+};
+
+QLM_INLINE void bits_widen(struct bits_range *r, v16f x)
 {
-    struct range even = range_from(*min, *max), odd = even;
+    r->highest = v16_i_max_s(v16_f_as_i(x), r->highest);
+    r->lowest = v16_i_max_u(v16_f_as_i(x), r->lowest);
+}
+
+/* Two ranges, so that one does not wait for the other. */
+QLM_INLINE struct bits_range bits_range_of(const float *x, size_t n)
+{
+    struct bits_range even = {v16_i_set1(INT32_MIN), v16_i_set1(0)}, odd = even;
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        range_widen(&even, v16_f_load(x + i));
-        range_widen(&odd, v16_f_load(x + i + 16));
+        bits_widen(&even, v16_f_load_once(x + i));
+        bits_widen(&odd, v16_f_load_once(x + i + 16));
     }
-    for (; i + 16 <= n; i += 16) range_widen(&even, v16_f_load(x + i));
-    if (i < n) range_widen(&odd, range_load_part(x + i, n - i));
-    if (is_tainted(v16_f_add(even.taint, odd.taint))) {
+    for (; i < n; i += 16) bits_widen(&even, range_load(x + i, n - i < 16 ? n - i : 16));
+    return (struct bits_range){v16_i_max_s(odd.highest, even.highest), v16_i_max_u(odd.lowest, even.lowest)};
+}
+
+QLM_INLINE float nearest_to_zero(const float *x, size_t n)
+{
+    v16i nearest = v16_i_set1(-1), other = nearest;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        nearest = v16_i_min_u(v16_f_as_i(v16_f_load(x + i)), nearest);
+        other = v16_i_min_u(v16_f_as_i(v16_f_load(x + i + 16)), other);
+    }
+    for (; i < n; i += 16) nearest = v16_i_min_u(v16_f_as_i(range_load(x + i, n - i < 16 ? n - i : 16)), nearest);
+    return float_of_bits((int32_t)v16_i_reduce_min_u(v16_i_min_u(nearest, other)));
+}
+
+QLM_KERNEL(int, range_f32)(const float *x, size_t n, float *min, float *max)
+{
+    if (!n) return 0;
+    struct bits_range bits = bits_range_of(x, n);
+    int32_t highest = v16_i_reduce_max_s(bits.highest);
+    uint32_t lowest = v16_i_reduce_max_u(bits.lowest);
+    if (highest >= INFINITY_BITS || lowest >= SIGN_BIT + INFINITY_BITS) { /* rare enough to start again */
         range_of_finite(x, n, min, max);
         return 1;
     }
-    even.min = v16_f_min(odd.min, even.min);
-    even.max = v16_f_max(odd.max, even.max);
-    range_finish(&even, min, max);
+    int some_positive = highest >= 0, some_negative = lowest >= SIGN_BIT;
+    float end = some_positive && some_negative ? 0.0f : nearest_to_zero(x, n);
+    float greatest = some_positive ? float_of_bits(highest) : end;
+    float least = some_negative ? float_of_bits((int32_t)lowest) : end;
+    *min = (least < *min ? least : *min) + 0.0f;
+    *max = (greatest > *max ? greatest : *max) + 0.0f;
     return 0;
 }
 

@@ -1,40 +1,50 @@
 /* quantize.inc.h: float32 to codes, for the quantize kernels and for the left operand of an int8 product.
  *
- * Division is slow, so quantize_span multiplies by the reciprocal and divides only where that could give another code.
- * In exact arithmetic let v = x / s, L = max(|lo - zero|, |hi - zero|), u = 2^-24.  The product m = fl(x fl(1 / s)) and
- * the quotient d = fl(v) differ from v by at most (2 u + u^2) |v| and u |v| (fl(1 / s) is normal, or reciprocals are
- * not used).  The code is a step function of d, with steps at half-integers t, |t| <= L + 1/2.  If m and d give
- * different codes, such a t lies between them, so |m - t| <= |m - d| <= (3 u + u^2) (1 + 3 u) (L + 1/2) < 4 u (L + 1)
- * =: e, and |m - rint(m)| >= 1/2 - e (the difference is exact).  That is the test; written as "not <", it is true as
- * well where x is NaN or infinite, or where m overflows.  An m that is tiny or underflows is near no half-integer.
+ * Division is slow, so quantize_span multiplies by the reciprocal, and divides only where that could give another code.
+ * It computes the place i = rint(fma(x, 2^16 fl(1 / s), c)), c = 2^16 (zero - lo + 1/2) + slack, of x among the codes:
+ * its high 16 bits are code - lo, to be clamped, its low 16 bits tell how far x is from the next lower step.
+ *
+ * In exact arithmetic let v = x / s, L = max(|lo - zero|, |hi - zero|) <= 255, u = 2^-24, all places in units of 2^-16
+ * codes, slack apart.  The quotient d = fl(v), which defines the code, is off by at most 2^16 u |v| = |v| / 256; the
+ * reciprocal makes x fl(1 / s) off by as much (it is normal, or not used); the sum is below 2^24, so fma and rint
+ * together are off by at most 3/4.  The code is a step function of d, and its steps, where |v| <= L + 1/2, are at whole
+ * multiples of 2^16.  If i and d are on different sides of a step (or d is on it), i is no farther from the step than
+ * from d: less than E = (L + 1) / 128 + 3/4, or slack = floor(E).  So then 0 <= low 16 bits of i <= 2 slack, and that
+ * is the test.  Beyond the last step both are clamped, as both are monotone in x.  Where x is NaN or infinite, or the
+ * place is no int32, v16_i_fixed makes the low bits zero, so these divide too.
  */
 struct rounding {
-    v16f scale, inverse, zero, lo, hi;
-    v16f tie; /* 1/2 - e, or less than 0: always divide */
+    v16f inverse, start; /* 2^16 fl(1 / s), c */
+    v16i border;         /* 2 slack + 1 */
+    v64b top, first;     /* hi - lo, lo */
+    v16i top_word, first_word;
+    v16f scale, zero, lo, hi; /* for dividing */
 };
 
-/* Beyond these many codes (16 bits) most vectors would have to divide as well. */
-#define QLM_RECIPROCAL_CODES 2048.0f
-
-QLM_INLINE float farthest_code(float zero, float lo, float hi)
+/* Whether the proof above holds. */
+QLM_INLINE int place_is_precise(float scale, float zero, float lo, float hi)
 {
-    float below = zero - lo, above = hi - zero;
-    below = below < 0.0f ? -below : below;
-    above = above < 0.0f ? -above : above;
-    return below > above ? below : above;
+    float inverse = 1.0f / scale;
+    return inverse >= 0x1p-126f && inverse <= 0x1p111f && zero >= lo && zero - lo <= 255.0f && hi - lo <= 255.0f &&
+           hi >= zero;
 }
 
 QLM_INLINE struct rounding rounding_for(float scale, float zero, float lo, float hi)
 {
-    float inverse = 1.0f / scale, codes = farthest_code(zero, lo, hi);
-    int precise = inverse >= 0x1p-126f && inverse <= 0x1.fffffep127f && codes <= QLM_RECIPROCAL_CODES;
+    float below = zero - lo, above = hi - zero, farthest = below > above ? below : above;
+    int slack = (int)((farthest + 1.0f) * 0x1p-7f + 0.75f);
     struct rounding r;
+    r.inverse = v16_f_set1(1.0f / scale * 0x1p16f);
+    r.start = v16_f_set1((below + 0.5f) * 0x1p16f + (float)slack);
+    r.border = v16_i_set1(2 * slack + 1);
+    r.top_word = v16_i_set1((int)(hi - lo));
+    r.first_word = v16_i_set1((int)lo);
+    r.top = v64_b_set1((int)(hi - lo));
+    r.first = v64_b_set1((int)lo);
     r.scale = v16_f_set1(scale);
-    r.inverse = v16_f_set1(inverse);
     r.zero = v16_f_set1(zero);
     r.lo = v16_f_set1(lo);
     r.hi = v16_f_set1(hi);
-    r.tie = v16_f_set1(precise ? 0.5f - (codes + 1.0f) * 0x1p-22f : -1.0f);
     return r;
 }
 
@@ -46,17 +56,6 @@ QLM_INLINE void taint_by(v16f *taint, v16f x) { *taint = v16_f_add(*taint, v16_f
 
 QLM_INLINE int is_tainted(v16f taint) { return v16_m_any(v16_f_is_nan(taint)); }
 
-QLM_INLINE v16i codes_of(v16f x, const struct rounding *r, v16f *taint)
-{
-    v16f m = v16_f_mul(x, r->inverse);
-    v16f rounded = v16_f_rint(m);
-    if (v16_m_any(v16_f_not_lt(v16_f_abs(v16_f_sub(m, rounded)), r->tie))) {
-        taint_by(taint, x);
-        rounded = v16_f_rint(v16_f_div(x, r->scale));
-    }
-    return clamp_codes(rounded, r->zero, r->lo, r->hi);
-}
-
 /* `bytes` is a constant: 1 or 2, of each code that is stored. */
 QLM_INLINE void store_codes(int bytes, void *out, size_t i, size_t count, v16i codes)
 {
@@ -66,15 +65,86 @@ QLM_INLINE void store_codes(int bytes, void *out, size_t i, size_t count, v16i c
         v16_store_low16_n((uint16_t *)out + i, count, codes);
 }
 
+/* The definition: by division. */
+QLM_INLINE int divide_span(const float *x, size_t n, const struct rounding *r, int bytes, void *out)
+{
+    v16f taint = v16_f_set1(0.0f);
+    for (size_t i = 0; i < n; i += 16) {
+        size_t count = n - i < 16 ? n - i : 16;
+        v16f value = v16_f_load_n(x + i, count);
+        taint_by(&taint, value);
+        store_codes(bytes, out, i, count, clamp_codes(v16_f_rint(v16_f_div(value, r->scale)), r->zero, r->lo, r->hi));
+    }
+    return is_tainted(taint);
+}
+
+/* Not inlined, so that the loops it is called from keep their registers. */
+QLM_OUTLINE int divide_span_to_bytes(const float *x, size_t n, const struct rounding *r, uint8_t *out)
+{ return divide_span(x, n, r, 1, out); }
+
+QLM_OUTLINE int divide_span_to_words(const float *x, size_t n, const struct rounding *r, uint16_t *out)
+{ return divide_span(x, n, r, 2, out); }
+
+/* The places of 16 elements from x + 16 part on, of n <= 64 in all; missing ones are 0, which is near no step. */
+QLM_INLINE size_t part_count(size_t n, size_t part)
+{ return n < 16 * part ? 0 : n - 16 * part < 16 ? n - 16 * part : 16; }
+
+QLM_INLINE v16i places(const float *x, size_t n, size_t part, const struct rounding *r)
+{
+    const float *from = n > 16 * part ? x + 16 * part : x;
+    return v16_i_fixed(v16_f_fma(v16_f_load_n(from, part_count(n, part)), r->inverse, r->start));
+}
+
+/* n <= 64: a constant 64 leaves only whole loads and stores. */
+QLM_INLINE int quantize_block_to_bytes(const float *x, size_t n, const struct rounding *r, uint8_t *out)
+{
+    v16i p0 = places(x, n, 0, r), p1 = places(x, n, 1, r), p2 = places(x, n, 2, r), p3 = places(x, n, 3, r);
+    if (__builtin_expect(v64_any_low(p0, p1, p2, p3, r->border), 0)) return divide_span_to_bytes(x, n, r, out);
+    v64b codes = v64_b_add(v64_b_min(v64_high8(p0, p1, p2, p3), r->top), r->first);
+    if (n < 64)
+        v64_b_store_part(out, n, codes);
+    else
+        v64_b_store(out, codes);
+    return 0;
+}
+
+QLM_INLINE void store_words(uint16_t *out, size_t n, size_t part, v16i place, const struct rounding *r)
+{
+    size_t count = part_count(n, part);
+    if (count < 16)
+        v16_store_high16_part(count ? out + 16 * part : out, count, place, r->top_word, r->first_word);
+    else
+        v16_store_high16(out + 16 * part, place, r->top_word, r->first_word);
+}
+
+QLM_INLINE int quantize_block_to_words(const float *x, size_t n, const struct rounding *r, uint16_t *out)
+{
+    v16i p0 = places(x, n, 0, r), p1 = places(x, n, 1, r), p2 = places(x, n, 2, r), p3 = places(x, n, 3, r);
+    if (__builtin_expect(v64_any_low(p0, p1, p2, p3, r->border), 0)) return divide_span_to_words(x, n, r, out);
+    store_words(out, n, 0, p0, r);
+    store_words(out, n, 1, p1, r);
+    store_words(out, n, 2, p2, r);
+    store_words(out, n, 3, p3, r);
+    return 0;
+}
+
 QLM_INLINE int quantize_span(const float *x, size_t n, float scale, float zero, float lo, float hi, int bytes,
                              void *out)
 {
     struct rounding r = rounding_for(scale, zero, lo, hi);
-    v16f taint = v16_f_set1(0.0f);
+    uint8_t *to_bytes = out;
+    uint16_t *to_words = out;
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) store_codes(bytes, out, i, 16, codes_of(v16_f_load(x + i), &r, &taint));
-    if (i < n) store_codes(bytes, out, i, n - i, codes_of(v16_f_load_part(x + i, n - i), &r, &taint));
-    return is_tainted(taint);
+    int bad = 0;
+    if (!place_is_precise(scale, zero, lo, hi))
+        return bytes == 1 ? divide_span_to_bytes(x, n, &r, out) : divide_span_to_words(x, n, &r, out);
+    for (; i + 64 <= n; i += 64)
+        bad |= bytes == 1 ? quantize_block_to_bytes(x + i, 64, &r, to_bytes + i)
+                          : quantize_block_to_words(x + i, 64, &r, to_words + i);
+    if (i < n)
+        bad |= bytes == 1 ? quantize_block_to_bytes(x + i, n - i, &r, to_bytes + i)
+                          : quantize_block_to_words(x + i, n - i, &r, to_words + i);
+    return bad;
 }
 
 struct column_codes {

@@ -9,9 +9,16 @@
  *   v16_f_minus_abs    -|a|
  *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
+ *   v16_f_load_once    a load that the compiler does not repeat for each use
  *   store_low8/16      the low byte or the low two bytes of each lane
  *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU
  *   v16_i_from_f       for values in the range of int32; halves go to even
+ *   v16_i_min_u        unsigned; v16_i_max_s, v16_i_max_u alike
+ *   v16_i_fixed        rounded to int32, halves to even; where that is no int32 the low 16 bits are zero
+ *   v16_store_high16   the high 16 bits of each lane, negative ones as 0, at most `top`, plus `first`
+ *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose
+ *                      high bits are zero
+ *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255
  *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
  */
 #ifndef QLM_TEMPLATE_H
@@ -22,6 +29,10 @@
 
 #ifndef QLM_INLINE
 #define QLM_INLINE static inline __attribute__((always_inline)) QLM_TARGET
+#endif
+
+#ifndef QLM_OUTLINE
+#define QLM_OUTLINE static __attribute__((noinline, unused)) QLM_TARGET
 #endif
 
 #define QLM_NAME_PASTE(name, isa) qlm_##name##_##isa

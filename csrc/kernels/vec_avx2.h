@@ -48,6 +48,8 @@ QLM_INLINE v16f v16_f_set1(float value) { return QLM_AVX2_BOTH(v16f, _mm256_set1
 QLM_INLINE v16i v16_i_set1(int32_t value)
 { return QLM_AVX2_BOTH(v16i, _mm256_set1_epi32(value), _mm256_set1_epi32(value)); }
 
+#define v16_f_load_once v16_f_load
+
 QLM_INLINE v16f v16_f_load(const float *p) { return QLM_AVX2_BOTH(v16f, _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
 
 /* With n <= 8 the upper mask is empty, and the address of the lower half stands in for one past the array. */
@@ -94,7 +96,7 @@ QLM_INLINE void v16_i_store_part(int32_t *p, size_t n, v16i a)
     _mm256_maskstore_epi32(n > 8 ? p + 8 : p, m.hi, a.hi);
 }
 
-/* Copies n < 32 bytes in at most five moves: one loop would become a call of memcpy. */
+/* Copies n < 64 bytes in at most six moves: one loop would become a call of memcpy. */
 QLM_INLINE void v16_avx2_copy(void *to, const void *from, size_t n)
 {
     char *t = to;
@@ -105,6 +107,7 @@ QLM_INLINE void v16_avx2_copy(void *to, const void *from, size_t n)
         t += size;                                                                                                     \
         f += size;                                                                                                     \
     }
+    QLM_AVX2_COPY(32)
     QLM_AVX2_COPY(16)
     QLM_AVX2_COPY(8)
     QLM_AVX2_COPY(4)
@@ -241,6 +244,76 @@ QLM_INLINE v16f v16_f_copysign(v16f a, v16f b)
 #define v16_i_shl(a, count) QLM_AVX2_BOTH(v16i, _mm256_slli_epi32((a).lo, count), _mm256_slli_epi32((a).hi, count))
 #define v16_i_sar(a, count) QLM_AVX2_BOTH(v16i, _mm256_srai_epi32((a).lo, count), _mm256_srai_epi32((a).hi, count))
 
+/* ---- fixed point: 16 bits before the point, 16 after it -------------------------------------------------------- */
+
+typedef struct {
+    __m256i lo, hi;
+} v64b;
+
+QLM_AVX2_BINARY(v16_i_min_u, v16i, v16i, _mm256_min_epu32)
+QLM_AVX2_BINARY(v16_i_max_u, v16i, v16i, _mm256_max_epu32)
+QLM_AVX2_BINARY(v16_i_max_s, v16i, v16i, _mm256_max_epi32)
+
+/* What does not fit becomes 0x80000000. */
+QLM_INLINE v16i v16_i_fixed(v16f a) { return v16_i_from_f(a); }
+
+QLM_INLINE __m256i v16_avx2_least_words(v16i a, v16i b)
+{ return _mm256_min_epu16(_mm256_min_epu16(a.lo, a.hi), _mm256_min_epu16(b.lo, b.hi)); }
+
+QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
+{
+    __m256i least = _mm256_min_epu16(v16_avx2_least_words(a, b), v16_avx2_least_words(c, d));
+    __m256i below = _mm256_subs_epu16(bound.lo, least);
+    return !_mm256_testz_si256(below, below);
+}
+
+/* Blending the high words of two registers leaves them interleaved, which costs a byte shuffle later: in all one
+ * instruction less than shifting both and packing, and fewer on the ports that shift and shuffle. */
+QLM_INLINE __m256i v16_avx2_high_words(v16i a) { return _mm256_blend_epi16(_mm256_srli_epi32(a.lo, 16), a.hi, 0xAA); }
+
+QLM_INLINE __m256i v16_avx2_high8(v16i a, v16i b)
+{
+    __m256i mixed = _mm256_packus_epi16(v16_avx2_high_words(a), v16_avx2_high_words(b));
+    __m256i apart = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7, 8,
+                                     10, 12, 14, 9, 11, 13, 15);
+    return _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(mixed, apart), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+{ return QLM_AVX2_BOTH(v64b, v16_avx2_high8(a, b), v16_avx2_high8(c, d)); }
+
+QLM_INLINE v64b v64_b_set1(int value)
+{ return QLM_AVX2_BOTH(v64b, _mm256_set1_epi8((char)value), _mm256_set1_epi8((char)value)); }
+
+QLM_AVX2_BINARY(v64_b_min, v64b, v64b, _mm256_min_epu8)
+QLM_AVX2_BINARY(v64_b_add, v64b, v64b, _mm256_add_epi8)
+
+QLM_INLINE void v64_b_store(uint8_t *p, v64b a)
+{
+    _mm256_storeu_si256((__m256i *)p, a.lo);
+    _mm256_storeu_si256((__m256i *)p + 1, a.hi);
+}
+
+QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a) { v16_avx2_copy(p, &a, n); }
+
+QLM_INLINE __m256i v16_avx2_high16(v16i a, v16i top, v16i first)
+{
+    v16i whole = QLM_AVX2_BOTH(v16i, _mm256_srai_epi32(a.lo, 16), _mm256_srai_epi32(a.hi, 16));
+    /* `top` and `first` are the same in each lane and have no more than 16 bits, so packing them keeps them. */
+    __m256i words = _mm256_min_epu16(_mm256_packus_epi32(whole.lo, whole.hi), _mm256_packus_epi32(top.lo, top.lo));
+    words = _mm256_add_epi16(words, _mm256_packs_epi32(first.lo, first.lo));
+    return _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
+}
+
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
+{ _mm256_storeu_si256((__m256i *)p, v16_avx2_high16(a, top, first)); }
+
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+{
+    __m256i whole = v16_avx2_high16(a, top, first);
+    v16_avx2_copy(p, &whole, n * 2);
+}
+
 #define QLM_AVX2_REDUCE(name, op256, op128, op32)                                                                      \
     QLM_INLINE float name(v16f a)                                                                                      \
     {                                                                                                                  \
@@ -254,13 +327,19 @@ QLM_AVX2_REDUCE(v16_f_reduce_add, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
 QLM_AVX2_REDUCE(v16_f_reduce_min, _mm256_min_ps, _mm_min_ps, _mm_min_ss)
 QLM_AVX2_REDUCE(v16_f_reduce_max, _mm256_max_ps, _mm_max_ps, _mm_max_ss)
 
-QLM_INLINE int32_t v16_i_reduce_add(v16i a)
-{
-    __m256i by8 = _mm256_add_epi32(a.lo, a.hi);
-    __m128i by4 = _mm_add_epi32(_mm256_castsi256_si128(by8), _mm256_extracti128_si256(by8, 1));
-    __m128i by2 = _mm_add_epi32(by4, _mm_shuffle_epi32(by4, _MM_SHUFFLE(1, 0, 3, 2)));
-    return _mm_cvtsi128_si32(_mm_add_epi32(by2, _mm_shuffle_epi32(by2, 1)));
-}
+#define QLM_AVX2_REDUCE_INTS(type, name, op256, op128)                                                                 \
+    QLM_INLINE type name(v16i a)                                                                                       \
+    {                                                                                                                  \
+        __m256i by8 = op256(a.lo, a.hi);                                                                               \
+        __m128i by4 = op128(_mm256_castsi256_si128(by8), _mm256_extracti128_si256(by8, 1));                            \
+        __m128i by2 = op128(by4, _mm_shuffle_epi32(by4, _MM_SHUFFLE(1, 0, 3, 2)));                                     \
+        return (type)_mm_cvtsi128_si32(op128(by2, _mm_shuffle_epi32(by2, 1)));                                         \
+    }
+
+QLM_AVX2_REDUCE_INTS(int32_t, v16_i_reduce_add, _mm256_add_epi32, _mm_add_epi32)
+QLM_AVX2_REDUCE_INTS(int32_t, v16_i_reduce_max_s, _mm256_max_epi32, _mm_max_epi32)
+QLM_AVX2_REDUCE_INTS(uint32_t, v16_i_reduce_max_u, _mm256_max_epu32, _mm_max_epu32)
+QLM_AVX2_REDUCE_INTS(uint32_t, v16_i_reduce_min_u, _mm256_min_epu32, _mm_min_epu32)
 
 QLM_CANONICAL_BY_SELECT
 

@@ -28,6 +28,14 @@ QLM_INLINE v16i v16_i_set1(int32_t value) { return _mm512_set1_epi32(value); }
 
 QLM_INLINE v16f v16_f_load(const float *p) { return _mm512_loadu_ps(p); }
 
+/* One load a cycle is all there is, and compilers fold a load into each instruction that uses it. */
+QLM_INLINE v16f v16_f_load_once(const float *p)
+{
+    v16f x = _mm512_loadu_ps(p);
+    __asm__("" : "+v"(x));
+    return x;
+}
+
 QLM_INLINE v16f v16_f_load_part(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v16_m_first(n), p); }
 
 QLM_INLINE v16i v16_i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
@@ -136,6 +144,57 @@ QLM_INLINE v16i v16_i_and(v16i a, v16i b) { return _mm512_and_si512(a, b); }
 #define v16_i_shl(a, count) _mm512_slli_epi32(a, count)
 #define v16_i_sar(a, count) _mm512_srai_epi32(a, count)
 
+/* ---- fixed point: 16 bits before the point, 16 after it -------------------------------------------------------- */
+
+typedef __m512i v64b;
+
+QLM_INLINE v16i v16_i_min_u(v16i a, v16i b) { return _mm512_min_epu32(a, b); }
+
+QLM_INLINE v16i v16_i_max_u(v16i a, v16i b) { return _mm512_max_epu32(a, b); }
+
+QLM_INLINE v16i v16_i_max_s(v16i a, v16i b) { return _mm512_max_epi32(a, b); }
+
+/* What does not fit becomes 0x80000000. */
+QLM_INLINE v16i v16_i_fixed(v16f a) { return _mm512_cvtps_epi32(a); }
+
+QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
+{
+    v16i least = _mm512_min_epu16(_mm512_min_epu16(a, b), _mm512_min_epu16(c, d));
+    return _mm512_cmplt_epu16_mask(least, bound) != 0;
+}
+
+/* vpackuswb takes eight words of each operand in turn, so the result's eight parts come out of order. */
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+{
+    v16i high = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
+                                 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    v64b mixed = _mm512_packus_epi16(_mm512_permutex2var_epi16(a, high, b), _mm512_permutex2var_epi16(c, high, d));
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), mixed);
+}
+
+QLM_INLINE v64b v64_b_set1(int value) { return _mm512_set1_epi8((char)value); }
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b) { return _mm512_min_epu8(a, b); }
+
+QLM_INLINE v64b v64_b_add(v64b a, v64b b) { return _mm512_add_epi8(a, b); }
+
+QLM_INLINE void v64_b_store(uint8_t *p, v64b a) { _mm512_storeu_si512(p, a); }
+
+QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
+{ _mm512_mask_storeu_epi8(p, ((__mmask64)1 << n) - 1, a); }
+
+QLM_INLINE __m256i v16_avx512_high16(v16i a, v16i top, v16i first)
+{
+    v16i whole = _mm512_max_epi32(_mm512_srai_epi32(a, 16), _mm512_setzero_si512());
+    return _mm512_cvtepi32_epi16(_mm512_add_epi32(_mm512_min_epi32(whole, top), first));
+}
+
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
+{ _mm256_storeu_si256((__m256i *)p, v16_avx512_high16(a, top, first)); }
+
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+{ _mm256_mask_storeu_epi16(p, v16_m_first(n), v16_avx512_high16(a, top, first)); }
+
 #define QLM_AVX512_REDUCE(name, op256, op128, op32)                                                                    \
     QLM_INLINE float name(v16f a)                                                                                      \
     {                                                                                                                  \
@@ -148,6 +207,12 @@ QLM_INLINE v16i v16_i_and(v16i a, v16i b) { return _mm512_and_si512(a, b); }
 QLM_AVX512_REDUCE(v16_f_reduce_add, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_min, _mm256_min_ps, _mm_min_ps, _mm_min_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_max, _mm256_max_ps, _mm_max_ps, _mm_max_ss)
+
+QLM_INLINE uint32_t v16_i_reduce_min_u(v16i a) { return _mm512_reduce_min_epu32(a); }
+
+QLM_INLINE uint32_t v16_i_reduce_max_u(v16i a) { return _mm512_reduce_max_epu32(a); }
+
+QLM_INLINE int32_t v16_i_reduce_max_s(v16i a) { return _mm512_reduce_max_epi32(a); }
 
 QLM_INLINE int32_t v16_i_reduce_add(v16i a) { return _mm512_reduce_add_epi32(a); }
 

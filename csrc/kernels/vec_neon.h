@@ -40,6 +40,8 @@ QLM_INLINE v16m v16_m_first(size_t n)
                   vcltq_u32(vld1q_u32(order + 8), count), vcltq_u32(vld1q_u32(order + 12), count)};
 }
 
+#define v16_f_load_once v16_f_load
+
 QLM_INLINE v16f v16_f_load(const float *p)
 { return (v16f){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}; }
 
@@ -210,6 +212,93 @@ QLM_INLINE v16i v16_i_shl(v16i a, int count)
 
 QLM_INLINE v16i v16_i_sar(v16i a, int count) { return v16_i_shl(a, -count); }
 
+/* ---- fixed point: 16 bits before the point, 16 after it -------------------------------------------------------- */
+
+typedef struct {
+    uint8x16_t q[4];
+} v64b;
+
+#define QLM_NEON_UNSIGNED(op, a, b) vreinterpretq_s32_u32(op(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
+#define QLM_NEON_MIN_U(a, b) QLM_NEON_UNSIGNED(vminq_u32, a, b)
+#define QLM_NEON_MAX_U(a, b) QLM_NEON_UNSIGNED(vmaxq_u32, a, b)
+/* Converting saturates, and what is too large must have low bits of zero; NaN becomes 0. */
+#define QLM_NEON_FIXED(a) vcvtnq_s32_f32(vminq_f32(a, vdupq_n_f32(0x7fff0000)))
+
+QLM_NEON_BINARY(v16_i_min_u, v16i, v16i, QLM_NEON_MIN_U)
+QLM_NEON_BINARY(v16_i_max_u, v16i, v16i, QLM_NEON_MAX_U)
+QLM_NEON_BINARY(v16_i_max_s, v16i, v16i, vmaxq_s32)
+QLM_NEON_UNARY(v16_i_fixed, v16f, v16i, QLM_NEON_FIXED)
+
+QLM_INLINE uint16x8_t v16_neon_least_words(v16i a)
+{
+    return vminq_u16(vminq_u16(vreinterpretq_u16_s32(a.q0), vreinterpretq_u16_s32(a.q1)),
+                     vminq_u16(vreinterpretq_u16_s32(a.q2), vreinterpretq_u16_s32(a.q3)));
+}
+
+QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
+{
+    uint16x8_t least = vminq_u16(vminq_u16(v16_neon_least_words(a), v16_neon_least_words(b)),
+                                 vminq_u16(v16_neon_least_words(c), v16_neon_least_words(d)));
+    return vmaxvq_u16(vcltq_u16(least, vreinterpretq_u16_s32(bound.q0))) != 0;
+}
+
+/* The second word of each pair. */
+QLM_INLINE int16x8_t v16_neon_high_words(int32x4_t a, int32x4_t b)
+{ return vuzp2q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)); }
+
+QLM_INLINE uint8x16_t v16_neon_high8(v16i a)
+{ return vcombine_u8(vqmovun_s16(v16_neon_high_words(a.q0, a.q1)), vqmovun_s16(v16_neon_high_words(a.q2, a.q3))); }
+
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+{ return (v64b){{v16_neon_high8(a), v16_neon_high8(b), v16_neon_high8(c), v16_neon_high8(d)}}; }
+
+QLM_INLINE v64b v64_b_set1(int value)
+{
+    uint8x16_t q = vdupq_n_u8((uint8_t)value);
+    return (v64b){{q, q, q, q}};
+}
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b)
+{
+    return (v64b){
+        {vminq_u8(a.q[0], b.q[0]), vminq_u8(a.q[1], b.q[1]), vminq_u8(a.q[2], b.q[2]), vminq_u8(a.q[3], b.q[3])}};
+}
+
+QLM_INLINE v64b v64_b_add(v64b a, v64b b)
+{
+    return (v64b){
+        {vaddq_u8(a.q[0], b.q[0]), vaddq_u8(a.q[1], b.q[1]), vaddq_u8(a.q[2], b.q[2]), vaddq_u8(a.q[3], b.q[3])}};
+}
+
+QLM_INLINE void v64_b_store(uint8_t *p, v64b a)
+{
+    for (int i = 0; i < 4; i++) vst1q_u8(p + 16 * i, a.q[i]);
+}
+
+QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
+{
+    uint8_t whole[64];
+    v64_b_store(whole, a);
+    for (size_t i = 0; i < n; i++) p[i] = whole[i];
+}
+
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
+{
+    int16x8_t least = vdupq_n_s16(0), most = vcombine_s16(vmovn_s32(top.q0), vmovn_s32(top.q0));
+    int16x8_t add = vcombine_s16(vmovn_s32(first.q0), vmovn_s32(first.q0));
+    int16x8_t low = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q0, a.q1), least), most);
+    int16x8_t high = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q2, a.q3), least), most);
+    vst1q_u16(p, vreinterpretq_u16_s16(vaddq_s16(low, add)));
+    vst1q_u16(p + 8, vreinterpretq_u16_s16(vaddq_s16(high, add)));
+}
+
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+{
+    uint16_t whole[16];
+    v16_store_high16(whole, a, top, first);
+    for (size_t i = 0; i < n; i++) p[i] = whole[i];
+}
+
 QLM_INLINE float v16_f_reduce_add(v16f a)
 {
     float32x4_t by4 = vaddq_f32(vaddq_f32(a.q0, a.q2), vaddq_f32(a.q1, a.q3));
@@ -228,6 +317,15 @@ QLM_INLINE float v16_f_reduce_add(v16f a)
 
 QLM_NEON_REDUCE(v16_f_reduce_min, QLM_NEON_MIN, <)
 QLM_NEON_REDUCE(v16_f_reduce_max, QLM_NEON_MAX, >)
+
+QLM_INLINE int32_t v16_i_reduce_max_s(v16i a)
+{ return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.q0, a.q1), vmaxq_s32(a.q2, a.q3))); }
+
+QLM_INLINE uint32_t v16_i_reduce_max_u(v16i a)
+{ return vmaxvq_u32(vreinterpretq_u32_s32(QLM_NEON_MAX_U(QLM_NEON_MAX_U(a.q0, a.q1), QLM_NEON_MAX_U(a.q2, a.q3)))); }
+
+QLM_INLINE uint32_t v16_i_reduce_min_u(v16i a)
+{ return vminvq_u32(vreinterpretq_u32_s32(QLM_NEON_MIN_U(QLM_NEON_MIN_U(a.q0, a.q1), QLM_NEON_MIN_U(a.q2, a.q3)))); }
 
 QLM_INLINE int32_t v16_i_reduce_add(v16i a)
 { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3))); }

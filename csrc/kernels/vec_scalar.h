@@ -67,6 +67,7 @@ QLM_SCALAR_STORE(v16_i_store, int32_t, v16i)
 QLM_SCALAR_STORE(v16_store_low8, uint8_t, v16i)
 QLM_SCALAR_STORE(v16_store_low16, uint16_t, v16i)
 QLM_LOADS_AND_STORES_N
+#define v16_f_load_once v16_f_load
 
 #define QLM_SCALAR_UNARY(name, lanes, result, expression)                                                              \
     QLM_INLINE result name(lanes a)                                                                                    \
@@ -206,6 +207,71 @@ QLM_INLINE int v16_m_any(v16m a)
     return any;
 }
 
+/* ---- fixed point: 16 bits before the point, 16 after it -------------------------------------------------------- */
+
+typedef struct {
+    uint8_t lane[64];
+} v64b;
+
+QLM_SCALAR_BINARY(v16_i_min_u, v16i, v16i, (uint32_t)QLM_A < (uint32_t)QLM_B ? QLM_A : QLM_B)
+QLM_SCALAR_BINARY(v16_i_max_u, v16i, v16i, (uint32_t)QLM_A > (uint32_t)QLM_B ? QLM_A : QLM_B)
+QLM_SCALAR_BINARY(v16_i_max_s, v16i, v16i, QLM_A > QLM_B ? QLM_A : QLM_B)
+QLM_SCALAR_UNARY(v16_i_fixed, v16f, v16i, QLM_A >= -0x1p31f && QLM_A < 0x1p31f ? (int32_t)v16_rint_lane(QLM_A) : 0)
+
+static inline int32_t v16_clamp_lane(int32_t x, int32_t top) { return x < 0 ? 0 : x < top ? x : top; }
+
+static int v16_any_low(v16i a, v16i bound)
+{
+    int any = 0;
+    QLM_EACH(l) any |= (QLM_A & 0xffff) < bound.lane[l];
+    return any;
+}
+
+static inline int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
+{ return v16_any_low(a, bound) | v16_any_low(b, bound) | v16_any_low(c, bound) | v16_any_low(d, bound); }
+
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+{
+    const v16i four[4] = {a, b, c, d};
+    v64b r;
+    for (int i = 0; i < 64; i++) r.lane[i] = (uint8_t)v16_clamp_lane(four[i / 16].lane[i % 16] >> 16, 255);
+    return r;
+}
+
+QLM_INLINE v64b v64_b_set1(int value)
+{
+    v64b r;
+    for (int i = 0; i < 64; i++) r.lane[i] = (uint8_t)value;
+    return r;
+}
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b)
+{
+    for (int i = 0; i < 64; i++) a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+QLM_INLINE v64b v64_b_add(v64b a, v64b b)
+{
+    for (int i = 0; i < 64; i++) a.lane[i] = (uint8_t)(a.lane[i] + b.lane[i]);
+    return a;
+}
+
+QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
+{
+    for (size_t i = 0; i < n; i++) p[i] = a.lane[i];
+}
+
+QLM_INLINE void v64_b_store(uint8_t *p, v64b a) { v64_b_store_part(p, 64, a); }
+
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+{
+    for (size_t l = 0; l < n; l++) p[l] = (uint16_t)(v16_clamp_lane(QLM_A >> 16, top.lane[l]) + first.lane[l]);
+}
+
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
+{ v16_store_high16_part(p, 16, a, top, first); }
+
 #define QLM_SCALAR_REDUCE(name, type, lanes, combine)                                                                  \
     QLM_INLINE type name(lanes a)                                                                                      \
     {                                                                                                                  \
@@ -221,6 +287,9 @@ QLM_SCALAR_REDUCE(v16_f_reduce_add, float, v16f, x + y)
 QLM_SCALAR_REDUCE(v16_f_reduce_min, float, v16f, x < y ? x : y)
 QLM_SCALAR_REDUCE(v16_f_reduce_max, float, v16f, x > y ? x : y)
 QLM_SCALAR_REDUCE(v16_i_reduce_add, int32_t, v16i, QLM_WRAP(x, +, y))
+QLM_SCALAR_REDUCE(v16_i_reduce_max_s, int32_t, v16i, x > y ? x : y)
+QLM_SCALAR_REDUCE(v16_i_reduce_max_u, int32_t, v16i, (uint32_t)x > (uint32_t)y ? x : y)
+QLM_SCALAR_REDUCE(v16_i_reduce_min_u, int32_t, v16i, (uint32_t)x < (uint32_t)y ? x : y)
 
 QLM_CANONICAL_BY_SELECT
 
