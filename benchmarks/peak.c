@@ -2,7 +2,7 @@
  *
  *     peak SCHEME SECONDS -> GOP/s (one multiply-add is two operations), one thread
  *
- * Schemes: avx512vnni and avxvnni (vpdpbusd), avx2 (vpmaddwd and vpaddd on codes widened to 16 bits).  The accumulators
+ * Schemes: avx512vnni and avxvnni (vpdpbusd), avx512 and avx2 (vpmaddwd and vpaddd on codes widened to 16 bits).  The accumulators
  * are enough to hide the latency, and nothing is loaded.
  */
 #include <stdio.h>
@@ -27,6 +27,7 @@ static double now(void)
 #define DOT_Z(i) "vpdpbusd %%zmm24,%%zmm25,%%zmm" #i "\n\t"
 #define DOT_Y(i) "%{vex%} vpdpbusd %%ymm12,%%ymm13,%%ymm" #i "\n\t"
 #define MADD(i) "vpmaddwd %%ymm12,%%ymm13,%%ymm14\n\tvpaddd %%ymm14,%%ymm" #i ",%%ymm" #i "\n\t"
+#define MADD_Z(i) "vpmaddwd %%zmm24,%%zmm25,%%zmm26\n\tvpaddd %%zmm26,%%zmm" #i ",%%zmm" #i "\n\t"
 #define NAME(i) "xmm" #i,
 #define LOOP(clear, body, ...)                                                                                         \
     long rounds = ROUNDS;                                                                                              \
@@ -36,6 +37,12 @@ __attribute__((target("avx512f"))) static double avx512vnni(void)
 {
     LOOP(R24(CLEAR_Z) CLEAR_Z(24) CLEAR_Z(25), R24(DOT_Z), R24(NAME) "xmm24", "xmm25", );
     return 24.0 * 64;
+}
+
+__attribute__((target("avx512f"))) static double avx512(void)
+{
+    LOOP(R24(CLEAR_Z) CLEAR_Z(24) CLEAR_Z(25), R24(MADD_Z), R24(NAME) "xmm24", "xmm25", "xmm26", );
+    return 24.0 * 32;
 }
 
 static double avxvnni(void)
@@ -54,9 +61,10 @@ int main(int argc, char **argv)
 {
     double (*scheme)(void) = NULL;
     if (argc == 3 && !strcmp(argv[1], "avx512vnni")) scheme = avx512vnni;
+    if (argc == 3 && !strcmp(argv[1], "avx512")) scheme = avx512;
     if (argc == 3 && !strcmp(argv[1], "avxvnni")) scheme = avxvnni;
     if (argc == 3 && !strcmp(argv[1], "avx2")) scheme = avx2;
-    if (!scheme) return fprintf(stderr, "usage: peak avx512vnni|avxvnni|avx2 SECONDS\n"), 2;
+    if (!scheme) return fprintf(stderr, "usage: peak avx512vnni|avx512|avxvnni|avx2 SECONDS\n"), 2;
     double best = 0, end = now() + atof(argv[2]);
     do {
         double start = now(), products = scheme(), seconds = now() - start;

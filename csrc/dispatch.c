@@ -4,8 +4,15 @@
  *   scalar       scalar          scalar        nothing
  *   avx2         avx2            avx2          AVX2, FMA, F16C
  *   avxvnni      avx2            avxvnni       these and AVX-VNNI
- *   avx512vnni   avx512          avx512vnni    those of avx2 and AVX-512 F BW VL DQ, VNNI
+ *   avx512       avx512          avx512        those of avx2 and AVX-512 F BW VL DQ
+ *   avx512vnni   avx512          avx512vnni    these and VNNI
+ *   avx512vbmi   avx512          avx512vbmi    these and VBMI, VBMI2
+ *   neon         neon            neon          NEON
  *   neondot      neon            neondot       NEON, dot product
+ *   neoni8mm     neon            neoni8mm      NEON, dot product, int8 matrix product
+ *
+ * A CPU that has several runs the last of them: avxvnni comes before avx512, since CPUs with AVX-512 and AVX-VNNI but
+ * not AVX512-VNNI do not exist.
  *
  * All tables give the same bits, so which one runs is a matter of speed alone.  It is chosen once, at start: a packed
  * weight remembers the table that laid it out.
@@ -21,8 +28,10 @@
 #define SLOT_avxvnni(ret, name, args) .name = qlm_##name##_avxvnni,
 #define SLOT_avx512(ret, name, args) .name = qlm_##name##_avx512,
 #define SLOT_avx512vnni(ret, name, args) .name = qlm_##name##_avx512vnni,
+#define SLOT_avx512vbmi(ret, name, args) .name = qlm_##name##_avx512vbmi,
 #define SLOT_neon(ret, name, args) .name = qlm_##name##_neon,
 #define SLOT_neondot(ret, name, args) .name = qlm_##name##_neondot,
+#define SLOT_neoni8mm(ret, name, args) .name = qlm_##name##_neoni8mm,
 
 /* The constants of shapes.h under the names of the table's fields. */
 #define SHAPE(TIER)                                                                                                    \
@@ -70,6 +79,15 @@ static const struct qlm_kernels avxvnni_table = {
     QLM_INT8_KERNELS(SLOT_avxvnni)
 };
 
+SHAPE_FITS(AVX512);
+static const struct qlm_kernels avx512_table = {
+    .isa = "avx512",
+    .features = FEATURES_AVX2 | FEATURES_AVX512,
+    SHAPE(AVX512),
+    QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT8_KERNELS(SLOT_avx512)
+};
+
 SHAPE_FITS(AVX512VNNI);
 static const struct qlm_kernels avx512vnni_table = {
     .isa = "avx512vnni",
@@ -79,9 +97,28 @@ static const struct qlm_kernels avx512vnni_table = {
     QLM_INT8_KERNELS(SLOT_avx512vnni)
 };
 
-static const struct qlm_kernels *const tables[] = {&scalar_table, &avx2_table, &avxvnni_table, &avx512vnni_table};
+SHAPE_FITS(AVX512VBMI);
+static const struct qlm_kernels avx512vbmi_table = {
+    .isa = "avx512vbmi",
+    .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI | QLM_CPU_AVX512VBMI | QLM_CPU_AVX512VBMI2,
+    SHAPE(AVX512VBMI),
+    QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT8_KERNELS(SLOT_avx512vbmi)
+};
+
+static const struct qlm_kernels *const tables[] = {&scalar_table, &avx2_table,       &avxvnni_table,
+                                                   &avx512_table, &avx512vnni_table, &avx512vbmi_table};
 
 #elif defined(__aarch64__)
+
+SHAPE_FITS(NEON);
+static const struct qlm_kernels neon_table = {
+    .isa = "neon",
+    .features = QLM_CPU_NEON,
+    SHAPE(NEON),
+    QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT8_KERNELS(SLOT_neon)
+};
 
 SHAPE_FITS(NEONDOT);
 static const struct qlm_kernels neondot_table = {
@@ -92,7 +129,16 @@ static const struct qlm_kernels neondot_table = {
     QLM_INT8_KERNELS(SLOT_neondot)
 };
 
-static const struct qlm_kernels *const tables[] = {&scalar_table, &neondot_table};
+SHAPE_FITS(NEONI8MM);
+static const struct qlm_kernels neoni8mm_table = {
+    .isa = "neoni8mm",
+    .features = QLM_CPU_NEON | QLM_CPU_DOTPROD | QLM_CPU_I8MM,
+    SHAPE(NEONI8MM),
+    QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT8_KERNELS(SLOT_neoni8mm)
+};
+
+static const struct qlm_kernels *const tables[] = {&scalar_table, &neon_table, &neondot_table, &neoni8mm_table};
 
 #else
 

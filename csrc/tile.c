@@ -19,7 +19,8 @@
 static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
 { return left->elements + row * left->stride + at * element; }
 
-static size_t left_element(const struct qlm_packed *weight) { return 4 / weight->kernels->k_step; }
+static size_t left_element(const struct qlm_packed *weight)
+{ return weight->kernels->left_type == QLM_LEFT_S16 ? 2 : 1; }
 
 static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size_t at)
 { return (const int8_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr; }

@@ -1,41 +1,8 @@
-/* The int8 kernels of AVX-512 VNNI: vpdpbusd adds four products u8 x s8 to an int32 without saturating between. */
+/* The int8 kernels of AVX-512 VNNI. */
 #if defined(__x86_64__)
 
 #define QLM_ISA avx512vnni
 #define QLM_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
-#include "vec_avx512.h"
-
-#include "shapes.h"
-
-#define LEFT QLM_AVX512VNNI_LEFT
-#define K_STEP QLM_AVX512VNNI_K_STEP
-#define NR QLM_AVX512VNNI_NR
-#define MR QLM_AVX512VNNI_MR_8
-#define DOT_COLUMNS 2
-#define DOT_KEEP(x) __asm__("" : "+v"(x))
-
-typedef int32_t dot_sum __attribute__((vector_size(64)));
-typedef __m512i dot_left, dot_right;
-
-QLM_INLINE dot_left dot_load_left(const char *a)
-{
-    int32_t four;
-    __builtin_memcpy(&four, a, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
-QLM_INLINE dot_left dot_load_whole(const char *a) { return _mm512_loadu_si512(a); }
-
-QLM_INLINE dot_right dot_ones(void) { return _mm512_set1_epi8(1); }
-
-QLM_INLINE dot_right dot_load_right(const char *b, int column) { return _mm512_loadu_si512(b + 64 * column); }
-
-QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
-{ return (dot_sum)_mm512_dpbusd_epi32((__m512i)sum, left, right); }
-
-#define DOT_LANES(sums, s) ((v16i)(sums)[s])
-#define DOT_PAIRS(x, y) ((dot_sum)_mm512_madd_epi16((__m512i)(x), (__m512i)(y)))
-
-#include "int8.inc.h"
+#include "avx512vnni.inc.h"
 
 #endif

@@ -1,6 +1,6 @@
 /* gemm.inc.h: a tile of a matrix product, m rows x nr outputs, for every instruction set with SIMD.
  *
- * The int8, the int16 and the float product all take a step of k in one way: four bytes of each row of `a` (k_step
+ * The int8, the int16 and the float product all take a step of k in one way: a few bytes of each row of `a` (k_step
  * codes, two int16 or one float) are repeated over a register and meet TILE_COLUMNS registers of the panel.  What the
  * including file says of a product, before it includes this file once for each:
  *
@@ -8,7 +8,9 @@
  *   TILE_C                       element of c
  *   TILE_MR                      rows at most: 2, 4, 6 or 12
  *   TILE_COLUMNS                 registers of the panel in a step: 1, 2 or 4
+ *   TILE_LEFT_BYTES              bytes of a row of `a` in a step
  *   TILE_STEP_BYTES              bytes of the panel in a step: nr times k_step, or times 4
+ *   TILE_TWO_ROWS                1: an instruction takes two rows at once, and gemm_pairs.inc.h the steps
  *   TILE_KEEP(x)                 makes the compiler keep a TILE(right) in its register: left alone, gcc 12 reads the
  *                                panel again for each of two or three rows.  May be empty
  *   TILE_SPLIT                   1: sums may be split, because their order is free (integers)
@@ -40,7 +42,8 @@
 #define TILE_PASTE_(name, count) name##count
 #define TILE_PASTE(name, count) TILE_PASTE_(name, count)
 #define TILE_EACH_ROW_2(X) X(0) X(1)
-#define TILE_EACH_ROW_4(X) TILE_EACH_ROW_2(X) X(2) X(3)
+#define TILE_EACH_ROW_3(X) TILE_EACH_ROW_2(X) X(2)
+#define TILE_EACH_ROW_4(X) TILE_EACH_ROW_3(X) X(3)
 #define TILE_EACH_ROW_6(X) TILE_EACH_ROW_4(X) X(4) X(5)
 #define TILE_EACH_ROW_12(X) TILE_EACH_ROW_6(X) X(6) X(7) X(8) X(9) X(10) X(11)
 #define TILE_EACH_COLUMN_1(X, i) X(i, 0)
@@ -77,6 +80,10 @@
 
 typedef TILE(sum) TILE(sums)[TILE_MR][TILE_COLUMNS];
 
+#if TILE_TWO_ROWS
+#include "gemm_pairs.inc.h"
+#else
+
 QLM_INLINE void TILE(take_step)(const int m, const char *a, size_t lda, const char *b, TILE(sums) sums)
 {
     TILE(right) right[TILE_COLUMNS];
@@ -97,11 +104,11 @@ QLM_INLINE size_t TILE(fours)(const int m, size_t steps, const char *a, size_t l
     TILE(clear)(m, second);
     TILE(clear)(m, third);
     TILE(clear)(m, fourth);
-    for (size_t left = steps / 4; left; left--, a += 16, b += 4 * TILE_STEP_BYTES) {
+    for (size_t left = steps / 4; left; left--, a += 4 * TILE_LEFT_BYTES, b += 4 * TILE_STEP_BYTES) {
         TILE(take_step)(m, a, lda, b, sums);
-        TILE(take_step)(m, a + 4, lda, b + TILE_STEP_BYTES, second);
-        TILE(take_step)(m, a + 8, lda, b + 2 * TILE_STEP_BYTES, third);
-        TILE(take_step)(m, a + 12, lda, b + 3 * TILE_STEP_BYTES, fourth);
+        TILE(take_step)(m, a + TILE_LEFT_BYTES, lda, b + TILE_STEP_BYTES, second);
+        TILE(take_step)(m, a + 2 * TILE_LEFT_BYTES, lda, b + 2 * TILE_STEP_BYTES, third);
+        TILE(take_step)(m, a + 3 * TILE_LEFT_BYTES, lda, b + 3 * TILE_STEP_BYTES, fourth);
     }
     TILE(merge)(m, sums, second);
     TILE(merge)(m, third, fourth);
@@ -114,9 +121,9 @@ QLM_INLINE size_t TILE(pairs)(const int m, size_t steps, const char *a, size_t l
 {
     TILE(sums) second;
     TILE(clear)(m, second);
-    for (size_t left = steps / 2; left; left--, a += 8, b += 2 * TILE_STEP_BYTES) {
+    for (size_t left = steps / 2; left; left--, a += 2 * TILE_LEFT_BYTES, b += 2 * TILE_STEP_BYTES) {
         TILE(take_step)(m, a, lda, b, sums);
-        TILE(take_step)(m, a + 4, lda, b + TILE_STEP_BYTES, second);
+        TILE(take_step)(m, a + TILE_LEFT_BYTES, lda, b + TILE_STEP_BYTES, second);
     }
     TILE(merge)(m, sums, second);
     return steps / 2 * 2;
@@ -133,10 +140,12 @@ QLM_INLINE void TILE(take_steps)(const int m, size_t steps, const char *a, size_
     else if (2 * m <= TILE_MR)
         done = TILE(pairs)(m, steps, a, lda, b, sums);
 #endif
-    a += 4 * done;
+    a += TILE_LEFT_BYTES * done;
     b += TILE_STEP_BYTES * done;
-    for (steps -= done; steps; steps--, a += 4, b += TILE_STEP_BYTES) TILE(take_step)(m, a, lda, b, sums);
+    for (steps -= done; steps; steps--, a += TILE_LEFT_BYTES, b += TILE_STEP_BYTES) TILE(take_step)(m, a, lda, b, sums);
 }
+
+#endif
 
 QLM_INLINE void TILE(rows)(const int m, size_t steps, const char *a, size_t lda, const char *b, TILE_C *c, size_t ldc,
                            size_t option)
@@ -163,4 +172,6 @@ QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, con
 #undef TILE_KEEP
 #undef TILE_WIDTH
 #undef TILE_AHEAD
+#undef TILE_LEFT_BYTES
 #undef TILE_STEP_BYTES
+#undef TILE_TWO_ROWS

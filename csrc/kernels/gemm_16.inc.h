@@ -6,9 +6,11 @@
 #define TILE_C int64_t
 #define TILE_MR GEMM_16_MR
 #define TILE_COLUMNS GEMM_16_COLUMNS
+#define TILE_LEFT_BYTES 4
 #define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(s16_right))
 #define TILE_KEEP(x)
 #define TILE_SPLIT 0
+#define TILE_TWO_ROWS 0
 #include "gemm.inc.h"
 
 QLM_KERNEL(void, gemm_16)

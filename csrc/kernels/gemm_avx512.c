@@ -1,4 +1,4 @@
-/* The float and int16 matrix products of AVX-512. */
+/* The matrix products of AVX-512, and the int8 kernels where it has no VNNI. */
 #if defined(__x86_64__)
 
 #define QLM_ISA avx512
@@ -54,5 +54,33 @@ QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
 #define GEMM_16_MR QLM_AVX512_MR_16
 #define GEMM_16_COLUMNS 2
 #include "gemm_16.inc.h"
+
+/* Exact int8: codes and weights as int16, as in gemm_avx2.c. */
+#define LEFT QLM_AVX512_LEFT
+#define K_STEP QLM_AVX512_K_STEP
+#define NR QLM_AVX512_NR
+#define MR QLM_AVX512_MR_8
+#define DOT_COLUMNS 2
+#define DOT_KEEP(x) __asm__("" : "+v"(x))
+
+typedef int32_t dot_sum __attribute__((vector_size(64)));
+typedef __m512i dot_left, dot_right;
+
+QLM_INLINE dot_left dot_load_left(const char *a) { return s16_load_left(a); }
+
+QLM_INLINE dot_left dot_load_whole(const char *a) { return _mm512_loadu_si512(a); }
+
+QLM_INLINE dot_right dot_ones(void) { return _mm512_set1_epi16(1); }
+
+QLM_INLINE dot_right dot_load_right(const char *b, int column)
+{ return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)b + column)); }
+
+QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
+{ return (dot_sum)_mm512_add_epi32((__m512i)sum, _mm512_madd_epi16(left, right)); }
+
+#define DOT_LANES(sums, s) ((v16i)(sums)[s])
+#define DOT_PAIRS(x, y) ((dot_sum)_mm512_madd_epi16((__m512i)(x), (__m512i)(y)))
+
+#include "int8.inc.h"
 
 #endif

@@ -6,9 +6,11 @@
 #define TILE_C float
 #define TILE_MR GEMM_F32_MR
 #define TILE_COLUMNS GEMM_F32_COLUMNS
+#define TILE_LEFT_BYTES 4
 #define TILE_STEP_BYTES (TILE_COLUMNS * sizeof(v16f))
 #define TILE_KEEP(x) GEMM_F32_KEEP(x)
 #define TILE_SPLIT 0
+#define TILE_TWO_ROWS 0
 
 typedef v16f f32_sum, f32_left, f32_right;
 

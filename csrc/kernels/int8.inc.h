@@ -6,9 +6,14 @@
  *   dot_left, dot_right, dot_load_left(a), dot_load_right(b, column), dot_step(sum, left, right)
  *   DOT_COLUMNS, DOT_KEEP(x)     as TILE_* in gemm.inc.h
  *   DOT_LANES, DOT_PAIRS         as in linear.inc.h
+ *   DOT_TWO_ROWS                 1: as TILE_TWO_ROWS in gemm.inc.h, with dot_low and dot_high; else undefined
  *   dot_load_whole(a)            a register of neighbouring left elements, with dot_ones() as its dot_right
  */
 #include "left.inc.h"
+
+#ifndef DOT_TWO_ROWS
+#define DOT_TWO_ROWS 0
+#endif
 
 typedef uint32_t dot_unsigned __attribute__((vector_size(sizeof(dot_sum))));
 
@@ -33,9 +38,11 @@ QLM_INLINE void dot_store(int32_t *c, dot_sum sum, size_t option)
 #define TILE_C int32_t
 #define TILE_MR MR
 #define TILE_COLUMNS DOT_COLUMNS
+#define TILE_LEFT_BYTES (K_STEP * LEFT_BYTES)
 #define TILE_STEP_BYTES (NR * K_STEP)
 #define TILE_KEEP DOT_KEEP
 #define TILE_SPLIT 1
+#define TILE_TWO_ROWS DOT_TWO_ROWS
 #include "gemm.inc.h"
 
 QLM_KERNEL(void, gemm_8)
@@ -70,6 +77,15 @@ QLM_KERNEL(int32_t, left_sum)
     return (int32_t)sum;
 }
 
+/* Four neighbouring codes of each of 16 neighbouring groups of K_STEP codes. */
+QLM_INLINE v16i unpack_fours(const int8_t *groups)
+{
+    if (K_STEP == 4) return v16_i_load((const int32_t *)groups);
+    int32_t fours[16];
+    for (size_t i = 0; i < 16; i++) __builtin_memcpy(fours + i, groups + i * K_STEP, sizeof *fours);
+    return v16_i_load(fours);
+}
+
 /* Element `place` of each of 16 neighbouring groups of K_STEP codes. */
 QLM_INLINE v16i unpack_codes(const int8_t *groups, size_t place)
 {
@@ -77,7 +93,8 @@ QLM_INLINE v16i unpack_codes(const int8_t *groups, size_t place)
         v16i pairs = v16_load_s16((const int16_t *)groups);
         return place == 0 ? v16_i_sar(v16_i_shl(pairs, 24), 24) : v16_i_sar(pairs, 8);
     }
-    v16i fours = v16_i_load((const int32_t *)groups);
+    v16i fours = unpack_fours(groups + place / 4 * 4);
+    place %= 4;
     if (place == 0) return v16_i_sar(v16_i_shl(fours, 24), 24);
     if (place == 1) return v16_i_sar(v16_i_shl(fours, 16), 24);
     if (place == 2) return v16_i_sar(v16_i_shl(fours, 8), 24);

@@ -33,8 +33,8 @@ enum qlm_function {
     QLM_FUNCTION_COUNT
 };
 
-/* How an int8 kernel wants its left operand ("A"): one element a code, `k_step` neighbouring codes make the four
- * bytes that are broadcast against a panel.  U8 holds code + 128 of signed codes, S8 holds code - 128 of unsigned
+/* How an int8 kernel wants its left operand ("A"): one element a code; `k_step` neighbouring codes of a row meet the
+ * panel together.  U8 holds code + 128 of signed codes, S8 holds code - 128 of unsigned
  * ones, S16 holds either as it is. */
 enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
 
@@ -154,7 +154,7 @@ struct qlm_kernels {
     const char *isa;             /* the word of QLM_ISA */
     uint32_t features;           /* what the CPU must have: bits of cpu.h */
     uint8_t left_type;           /* enum qlm_left_type */
-    uint8_t k_step;              /* 4 bytes of left elements: 4 (U8, S8) or 2 (S16) */
+    uint8_t k_step;              /* codes of a row that meet the panel together: 2, 4 or 8 */
     uint8_t nr;                  /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
     uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16, gemm_f32 take at most: at most QLM_MAX_MR */
 #define QLM_FIELD(ret, name, args) ret(*name) args;
@@ -173,8 +173,10 @@ struct qlm_kernels {
 #define QLM_PROTO_avxvnni(ret, name, args) QLM_PROTOTYPE_(ret, name, avxvnni, args)
 #define QLM_PROTO_avx512(ret, name, args) QLM_PROTOTYPE_(ret, name, avx512, args)
 #define QLM_PROTO_avx512vnni(ret, name, args) QLM_PROTOTYPE_(ret, name, avx512vnni, args)
+#define QLM_PROTO_avx512vbmi(ret, name, args) QLM_PROTOTYPE_(ret, name, avx512vbmi, args)
 #define QLM_PROTO_neon(ret, name, args) QLM_PROTOTYPE_(ret, name, neon, args)
 #define QLM_PROTO_neondot(ret, name, args) QLM_PROTOTYPE_(ret, name, neondot, args)
+#define QLM_PROTO_neoni8mm(ret, name, args) QLM_PROTOTYPE_(ret, name, neoni8mm, args)
 
 QLM_COMMON_KERNELS(QLM_PROTO_scalar)
 QLM_INT8_KERNELS(QLM_PROTO_scalar)
@@ -183,10 +185,14 @@ QLM_COMMON_KERNELS(QLM_PROTO_avx2)
 QLM_INT8_KERNELS(QLM_PROTO_avx2)
 QLM_INT8_KERNELS(QLM_PROTO_avxvnni)
 QLM_COMMON_KERNELS(QLM_PROTO_avx512)
+QLM_INT8_KERNELS(QLM_PROTO_avx512)
 QLM_INT8_KERNELS(QLM_PROTO_avx512vnni)
+QLM_INT8_KERNELS(QLM_PROTO_avx512vbmi)
 #elif defined(__aarch64__)
 QLM_COMMON_KERNELS(QLM_PROTO_neon)
+QLM_INT8_KERNELS(QLM_PROTO_neon)
 QLM_INT8_KERNELS(QLM_PROTO_neondot)
+QLM_INT8_KERNELS(QLM_PROTO_neoni8mm)
 #endif
 
 #endif

@@ -2,7 +2,8 @@
 #if defined(__aarch64__)
 
 #define QLM_ISA neondot
-#define QLM_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#define QLM_TARGET QLM_TARGET_DOTPROD
+#include "target_neon.h"
 #include "vec_neon.h"
 
 #include "shapes.h"

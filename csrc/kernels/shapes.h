@@ -35,7 +35,10 @@
 #define QLM_AVXVNNI_MR_F32 QLM_AVX2_MR_F32
 
 /* 12 x 32: 24 accumulators of 16, two registers of weights; activations are broadcast from memory. */
+#define QLM_AVX512_LEFT QLM_LEFT_S16
+#define QLM_AVX512_K_STEP 2
 #define QLM_AVX512_NR 32
+#define QLM_AVX512_MR_8 12
 #define QLM_AVX512_MR_16 4
 #define QLM_AVX512_MR_F32 12
 
@@ -46,8 +49,18 @@
 #define QLM_AVX512VNNI_MR_16 QLM_AVX512_MR_16
 #define QLM_AVX512VNNI_MR_F32 QLM_AVX512_MR_F32
 
+#define QLM_AVX512VBMI_LEFT QLM_AVX512VNNI_LEFT
+#define QLM_AVX512VBMI_K_STEP QLM_AVX512VNNI_K_STEP
+#define QLM_AVX512VBMI_NR QLM_AVX512_NR
+#define QLM_AVX512VBMI_MR_8 QLM_AVX512VNNI_MR_8
+#define QLM_AVX512VBMI_MR_16 QLM_AVX512_MR_16
+#define QLM_AVX512VBMI_MR_F32 QLM_AVX512_MR_F32
+
 /* 6 x 16: 24 accumulators of 4, four registers of weights, four of activations. */
+#define QLM_NEON_LEFT QLM_LEFT_S8
+#define QLM_NEON_K_STEP 2
 #define QLM_NEON_NR 16
+#define QLM_NEON_MR_8 6
 #define QLM_NEON_MR_16 2
 #define QLM_NEON_MR_F32 6
 
@@ -57,5 +70,13 @@
 #define QLM_NEONDOT_MR_8 6
 #define QLM_NEONDOT_MR_16 QLM_NEON_MR_16
 #define QLM_NEONDOT_MR_F32 QLM_NEON_MR_F32
+
+/* 3 pairs of rows x 8 pairs of outputs: 24 accumulators of 2 x 2. */
+#define QLM_NEONI8MM_LEFT QLM_LEFT_S8
+#define QLM_NEONI8MM_K_STEP 8
+#define QLM_NEONI8MM_NR QLM_NEON_NR
+#define QLM_NEONI8MM_MR_8 6
+#define QLM_NEONI8MM_MR_16 QLM_NEON_MR_16
+#define QLM_NEONI8MM_MR_F32 QLM_NEON_MR_F32
 
 #endif

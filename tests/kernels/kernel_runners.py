@@ -24,13 +24,16 @@ CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-stack-protector", "-D_GN
 POISON = 0xA5
 
 # What each tier may use and no more: Bochs's CPU models (tests/emulate/README.md) and QEMU's.
-NO_VBMI = "avx512vbmi avx512vbmi2 avx512bitalg avx512vpopcnt avx512ifma52 avx512vp2intersect gfni"
+NO_MORE_THAN_VBMI2 = "avx512bitalg avx512vpopcnt avx512ifma52 avx512vp2intersect gfni"
+NO_VBMI = f"avx512vbmi avx512vbmi2 {NO_MORE_THAN_VBMI2}"
 EMULATED_MODELS = {
     "avx2": ("corei7_haswell_4770", ""),
     "avxvnni": ("arrow_lake", ""),
+    "avx512": ("corei7_skylake_x", ""),
     "avx512vnni": ("tigerlake", NO_VBMI),
+    "avx512vbmi": ("tigerlake", NO_MORE_THAN_VBMI2),
 }
-QEMU_CPUS = {"neondot": "cortex-a76"}
+QEMU_CPUS = {"neon": "cortex-a72", "neondot": "cortex-a76", "neoni8mm": "max"}
 
 
 class Runner(Protocol):
