@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -29,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.tiers not in TIERS:
         raise pytest.UsageError(f"QLM_TEST_TIERS is {config.option.tiers!r}, not one of {', '.join(TIERS)}")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As in a shell's background jobs; children would inherit it, and tests send them SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
 

@@ -51,6 +51,10 @@ void operands_reset(enum side side);
 void *operand(size_t bytes);
 /* Ordinary memory that ends the test where there is none. */
 void *must_alloc(size_t bytes);
+/* Counts allocations from now on and lets number `fail_at` fail, or that and all that follow; SIZE_MAX: none. */
+void memory_watch(size_t fail_at, int for_ever);
+size_t memory_unwatch(void); /* how many there were, those that failed included */
+size_t memory_held(void);    /* blocks that were allocated while watched and are not freed */
 
 /* ---- records -------------------------------------------------------------------------------------------------- */
 struct record {
@@ -94,6 +98,7 @@ extern const struct driver_case array_cases[], linear_cases[], model_cases[];
 
 void test_qparams(void);
 void test_threads(void);
+void test_memory(void);
 void test_peaks(void);
 
 #endif

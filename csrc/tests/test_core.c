@@ -175,6 +175,7 @@ int main(int argc, char **argv)
     test_tables();
     test_qparams();
     test_threads();
+    test_memory();
     test_peaks();
     test_every_kernel_has_a_case();
     test_kernels(element_kernel_cases, rounds, seed);
