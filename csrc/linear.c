@@ -98,8 +98,7 @@ static void run_panels(const struct job *job, const struct qlm_left *left, size_
         if (left)
             panels_of_codes(job, left, output, first, from, end);
         else
-            for (size_t panel = from; panel < end; panel++)
-                qlm_tile_floats(job->input, output, first, block_rows(job, block), panel);
+            qlm_tile_floats(job->input, output, first, block_rows(job, block), from, end);
         from = from > panels ? from - panels : 0;
         to = to > panels ? to - panels : 0;
     }

@@ -46,9 +46,9 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
  * block's row 0. */
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
                     const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end);
-/* All rows of a block [first, first + rows) of float input times one panel. */
+/* All rows of a block [first, first + rows) of float input times panels [from, end). */
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
-                     size_t rows, size_t panel);
+                     size_t rows, size_t from, size_t end);
 /* Exact sums of one tile of codes, corrected: int32 or int64 to c. */
 void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
                     int wide, void *c, size_t ldc);

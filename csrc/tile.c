@@ -13,8 +13,9 @@
 #include "tile.h"
 
 #define EXACT_K 32768
-#define STRIP 128    /* columns that wait for their activation: a multiple of every nr */
-#define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
+#define STRIP 128     /* columns that wait for their activation: a multiple of every nr */
+#define UNPACK_K 128  /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
+#define ROW_PANELS 16 /* panels that one row of float input takes at a time */
 
 static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
 { return left->elements + row * left->stride + at * element; }
@@ -192,6 +193,18 @@ static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, 
         }
 }
 
+/* The parameters of outputs as unpack_8 and gemv_8 take them: zero points as floats. */
+struct unpacked_params {
+    const float *scale, *zero, *offset;
+};
+
+static struct unpacked_params params_of(const struct qlm_packed *weight, size_t params, size_t count, float *zero)
+{
+    for (size_t j = 0; weight->zero && j < count; j++) zero[j] = (float)weight->zero[params + j];
+    return (struct unpacked_params){weight->scale + params, weight->zero ? zero : NULL,
+                                    weight->offset ? weight->offset + params : NULL};
+}
+
 static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size_t at, size_t count, float *out)
 {
     size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
@@ -199,12 +212,9 @@ static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size
         unpack_16(weight, panel, at, count, params, out);
         return;
     }
-    float zero[QLM_MAX_NR], offset[QLM_MAX_NR];
-    for (size_t j = 0; j < nr; j++) {
-        zero[j] = weight->zero ? (float)weight->zero[params + j] : 0.0f;
-        offset[j] = weight->offset ? weight->offset[params + j] : -0.0f;
-    }
-    weight->kernels->unpack_8(panel_8(weight, panel, 0), at, count, weight->scale + params, zero, offset, out);
+    float zero[QLM_MAX_NR];
+    struct unpacked_params by = params_of(weight, params, nr, zero);
+    weight->kernels->unpack_8(panel_8(weight, panel, 0), at, count, by.scale, by.zero, by.offset, out);
 }
 
 /* c [rows][nr] (+)= x[:, k0 : k0 + count] b, tile by tile. */
@@ -232,8 +242,8 @@ static void products_of_codes(const struct qlm_linear_input *input, const struct
     }
 }
 
-void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
-                     size_t rows, size_t panel)
+static void floats_of_panel(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
+                            size_t rows, size_t panel)
 {
     const struct qlm_packed *weight = output->weight;
     float c[QLM_FLOAT_ROWS * QLM_MAX_NR];
@@ -244,4 +254,40 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
         products_of_codes(input, weight, first, rows, panel, c);
     struct qlm_place to = place_of(output, weight, first, panel, panel + 1);
     qlm_tile_finish(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
+}
+
+/* One row times panels [panel, panel + count). */
+static void row_times(const struct qlm_packed *weight, const float *x, size_t panel, size_t count, float *c)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t nr = kernels->nr;
+    if (weight->kind == QLM_PACKED_F32) {
+        kernels->gemv_f32(weight->k, count, x, (const float *)weight->panels + panel * weight->k * nr, c);
+        return;
+    }
+    float zero[ROW_PANELS * QLM_MAX_NR];
+    memset(c, 0, count * nr * sizeof *c);
+    for (size_t g = 0; g < weight->groups; g++) {
+        struct qlm_span span = qlm_packed_span(weight, g);
+        struct unpacked_params by = params_of(weight, g * weight->n_padded + panel * nr, count * nr, zero);
+        kernels->gemv_8(span.count, count, x + span.start, panel_8(weight, panel, 0), weight->k_padded * nr,
+                        span.padded, by.scale, by.zero, by.offset, c);
+    }
+}
+
+void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
+                     size_t rows, size_t from, size_t end)
+{
+    const struct qlm_packed *weight = output->weight;
+    if (rows > 1 || weight->kind == QLM_PACKED_16) {
+        for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
+        return;
+    }
+    for (size_t panel = from; panel < end; panel += ROW_PANELS) {
+        float c[ROW_PANELS * QLM_MAX_NR];
+        size_t count = qlm_min_size(end - panel, ROW_PANELS);
+        struct qlm_place to = place_of(output, weight, first, panel, panel + count);
+        row_times(weight, input->x + first * input->k, panel, count, c);
+        qlm_tile_finish(weight->kernels, output->activation, 1, c, NULL, NULL, &to);
+    }
 }

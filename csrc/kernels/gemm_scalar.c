@@ -18,6 +18,11 @@ QLM_KERNEL(void, gemm_f32)
         }
 }
 
+QLM_KERNEL(void, gemv_f32)(size_t k, size_t panels, const float *a, const float *b, float *c)
+{
+    for (size_t p = 0; p < panels; p++) qlm_gemm_f32_scalar(1, k, a, k, b + p * k * NR, c + p * NR, NR, 0);
+}
+
 QLM_KERNEL(void, gemm_16)
 (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
 {
@@ -65,13 +70,30 @@ QLM_KERNEL(void, linear_8)
     }
 }
 
+/* The same dequantized. */
+static float panel_value(const int8_t *b, size_t p, size_t j, float scale, float zero, float offset)
+{
+    float product = ((float)panel_code(b, p, j) - zero) * scale;
+    return product + offset;
+}
+
 QLM_KERNEL(void, unpack_8)
 (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset, float *out)
 {
     for (size_t i = 0; i < count; i++)
-        for (size_t j = 0; j < NR; j++) {
-            float product = ((float)panel_code(b, k0 + i, j) - zero[j]) * scale[j];
-            out[i * NR + j] = product + offset[j];
+        for (size_t j = 0; j < NR; j++)
+            out[i * NR + j] = panel_value(b, k0 + i, j, scale[j], zero ? zero[j] : 0.0f, offset ? offset[j] : -0.0f);
+}
+
+QLM_KERNEL(void, gemv_8)
+(size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,
+ const float *zero, const float *offset, float *c)
+{
+    for (size_t j = 0; j < panels * NR; j++)
+        for (size_t i = 0; i < count; i++) {
+            float value = panel_value(b + j / NR * stride, k0 + i, j % NR, scale[j], zero ? zero[j] : 0.0f,
+                                      offset ? offset[j] : -0.0f);
+            c[j] = fmaf(a[i], value, c[j]);
         }
 }
 

@@ -56,6 +56,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * dequantize_cols_T_f32  the same with scale[i], zero[i], offset[i]
  * gemm_f32         c[i][j] = chain over k of a[i][k] b[k][j] for i < m <= mr_f32, j < nr; starts from c if
  *                  `accumulate`, else from +0; a has row stride lda (elements), c has row stride ldc
+ * gemv_f32         c[p nr + j] = chain over k of a[k] b[p][k][j] from +0, for `panels` panels p one behind another
  * gemm_16          c[i][j] = exact 64-bit sum over 2 k2 elements; a is int16 [m][2 k2], row stride lda; m <= mr_16
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
  * group_s32        t[i][j] = fma(fl(acc'), sw[j], t[i][j]), or fma(fl(acc') * sw[j], sx[i], t[i][j]) where sx is
@@ -97,6 +98,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (const uint16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))           \
     X(void, gemm_f32,                                                                                                  \
       (size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate))          \
+    X(void, gemv_f32, (size_t k, size_t panels, const float *a, const float *b, float *c))                             \
     X(void, gemm_16, (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc))    \
     X(void, epilogue_f32,                                                                                              \
       (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,        \
@@ -132,7 +134,10 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
  *                     may be NULL (no operation)
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
- *                     dequantize_cols; b points at the panel's start
+ *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
+ * gemv_8              c[p nr + j] = chain over i of a[i] (b' of panel p as unpack_8 gives it), i < count, from what c
+ *                     holds, for `panels` panels; stride is from panel to panel, scale[], zero[], offset[] run over
+ *                     all their outputs
  */
 #define QLM_INT8_KERNELS(X)                                                                                            \
     X(int, left_quantize, (const float *x, size_t n, float scale, float zero, float lo, float hi, void *a))            \
@@ -148,7 +153,10 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
        const float *bias, const float *residual, size_t ldr, float *out, size_t ldo))                                  \
     X(void, unpack_8,                                                                                                  \
       (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,           \
-       float *out))
+       float *out))                                                                                                    \
+    X(void, gemv_8,                                                                                                    \
+      (size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,     \
+       const float *zero, const float *offset, float *c))
 
 struct qlm_kernels {
     const char *isa;             /* the word of QLM_ISA */

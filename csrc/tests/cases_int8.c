@@ -229,6 +229,22 @@ static void unpack_8(const struct qlm_kernels *kernels, struct rng *rng, struct 
     record_floats(record, all, count * COLUMNS);
 }
 
+static void gemv_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    size_t k = 1 + rng_below(rng, DEPTH_MAX - 1), nr = kernels->nr, kg = qlm_div_up(k, kernels->k_step);
+    size_t k0 = rng_below(rng, k), count = rng_below(rng, k - k0 + 1);
+    int8_t b[DEPTH_MAX * COLUMNS];
+    fill_codes(rng, &test_types[0], b, k * COLUMNS);
+    int8_t *panels = packed(kernels, b, k, kg);
+    float *scale = drawn_floats(rng, PLAIN, 1.0f, COLUMNS), *a = drawn_floats(rng, PLAIN, 1.0f, count);
+    float *zero = rng_below(rng, 2) ? operand(COLUMNS * sizeof *zero) : NULL;
+    float *offset = rng_below(rng, 2) ? drawn_floats(rng, PLAIN, 1.0f, COLUMNS) : NULL;
+    float *c = drawn_floats(rng, PLAIN, 1.0f, COLUMNS);
+    for (size_t j = 0; zero && j < COLUMNS; j++) zero[j] = (float)rng_between(rng, -256, 256);
+    kernels->gemv_8(count, COLUMNS / nr, a, panels, kg * kernels->k_step * nr, k0, scale, zero, offset, c);
+    record_floats(record, c, COLUMNS);
+}
+
 const struct kernel_case int8_kernel_cases[] = {
     {"left_quantize", left_quantize},
     {"left_quantize_cols", left_quantize_cols},
@@ -239,5 +255,6 @@ const struct kernel_case int8_kernel_cases[] = {
     {"gemm_8", gemm_8},
     {"linear_8", linear_8},
     {"unpack_8", unpack_8},
+    {"gemv_8", gemv_8},
     {NULL, NULL},
 };

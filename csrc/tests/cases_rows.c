@@ -71,6 +71,18 @@ static void gemm_f32(const struct qlm_kernels *kernels, struct rng *rng, struct 
     record_partial(record, c, c_shape);
 }
 
+static void gemv_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    size_t k = rng_below(rng, DEPTH_MAX), nr = kernels->nr;
+    enum flavour flavour = rng_flavour(rng);
+    float *a = drawn_floats(rng, flavour, k), *b = drawn_floats(rng, flavour, k * COLUMNS);
+    float *panels = operand(k * COLUMNS * sizeof *panels), *c = operand(COLUMNS * sizeof *c);
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j < COLUMNS; j++) panels[j / nr * nr * k + i * nr + j % nr] = b[i * COLUMNS + j];
+    kernels->gemv_f32(k, COLUMNS / nr, a, panels, c);
+    record_numbers(record, c, COLUMNS);
+}
+
 /* Sums of 2^31 and more: only 64 bits hold them. */
 static void gemm_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
@@ -181,9 +193,15 @@ static void squares_f32(const struct qlm_kernels *kernels, struct rng *rng, stru
 }
 
 const struct kernel_case row_kernel_cases[] = {
-    {"gemm_f32", gemm_f32},           {"gemm_16", gemm_16},
-    {"epilogue_f32", epilogue_f32},   {"group_s32", group_s32},
-    {"rank1_f32", rank1_f32},         {"affine_f32", affine_f32},
-    {"layernorm_f32", layernorm_f32}, {"softmax_f32", softmax_f32},
-    {"squares_f32", squares_f32},     {NULL, NULL},
+    {"gemm_f32", gemm_f32},
+    {"gemv_f32", gemv_f32},
+    {"gemm_16", gemm_16},
+    {"epilogue_f32", epilogue_f32},
+    {"group_s32", group_s32},
+    {"rank1_f32", rank1_f32},
+    {"affine_f32", affine_f32},
+    {"layernorm_f32", layernorm_f32},
+    {"softmax_f32", softmax_f32},
+    {"squares_f32", squares_f32},
+    {NULL, NULL},
 };

@@ -66,6 +66,17 @@ def gemm_f32(setting: Setting) -> Iterator[Case]:
             yield Case(given, {"c": strided(expected, ldc)}, any_nan=True)
 
 
+@cases_of("gemv_f32")
+def gemv_f32(setting: Setting) -> Iterator[Case]:
+    nr = setting.constants.nr
+    for panels in (0, 1, 4, 6) if setting.few else range(14):
+        k = setting.choice(*depths(setting))
+        a, b = float_matrix(setting, 1, k), float_matrix(setting, k, panels * nr)
+        given = {"k": k, "panels": panels, "a": a.reshape(-1), "c": poison(panels * nr, F32)}
+        given["b"] = b.reshape(k, panels, nr).transpose(1, 0, 2).reshape(-1).copy()
+        yield Case(given, {"c": ref.chain(a, b).reshape(-1)}, any_nan=True)
+
+
 @cases_of("gemm_16")
 def gemm_16(setting: Setting) -> Iterator[Case]:
     """-32768 squared, twice, overflows 32 bits: the reason for 64-bit sums."""
@@ -361,16 +372,39 @@ def left_sum(setting: Setting) -> Iterator[Case]:
             yield Case({"a": values.astype(LEFT_DTYPES[left]), "n": n}, result=int(values.sum()))
 
 
+class Dequantizing:
+    """Int8 panels one behind another and their parameters, zero points and offsets given or not."""
+
+    def __init__(self, setting: Setting, k0: int, count: int, panels: int) -> None:
+        step, rng, n = setting.constants.k_step, setting.rng, panels * setting.constants.nr
+        padded = -(-(k0 + count) // step) * step
+        b = rng.integers(-128, 128, (padded, n)).astype(np.int8)
+        scale, zero = normal(rng, n), maybe(setting, rng.integers(-255, 256, n).astype(F32))
+        offset = maybe(setting, np.where(rng.random(n) < 0.5, F32(-0.0), normal(rng, n)).astype(F32))
+        none = np.zeros(n, F32)
+        given_offset = -none if offset is None else offset
+        self.values = ref.dequantize(b[k0 : k0 + count], scale, none if zero is None else zero, given_offset)
+        self.stride = padded * setting.constants.nr
+        self.arguments = {"b": panels_of(setting, b), "k0": k0, "count": count}
+        self.arguments |= {"scale": scale, "zero": zero, "offset": offset}
+
+
 @cases_of("unpack_8")
 def unpack_8(setting: Setting) -> Iterator[Case]:
-    step, nr, rng = setting.constants.k_step, setting.constants.nr, setting.rng
     for count in (0, 1, 5) if setting.few else range(19):
         for k0 in (0, 1, 2, 3, 4, 9):
-            padded = -(-(k0 + count) // step) * step
-            b = rng.integers(-128, 128, (padded, nr)).astype(np.int8)
-            panel = b.reshape(-1, step, nr).transpose(0, 2, 1).reshape(-1).copy()
-            scale, zero = normal(rng, nr), rng.integers(-255, 256, nr).astype(F32)
-            offset = np.where(rng.random(nr) < 0.5, F32(-0.0), normal(rng, nr)).astype(F32)
-            expected = ref.dequantize(b[k0 : k0 + count], scale, zero, offset).reshape(-1)
-            given = {"b": panel, "k0": k0, "count": count, "scale": scale, "zero": zero, "offset": offset}
-            yield Case(given | {"out": poison(count * nr, F32)}, {"out": expected})
+            panel = Dequantizing(setting, k0, count, 1)
+            expected = panel.values.reshape(-1)
+            yield Case(panel.arguments | {"out": poison(expected.size, F32)}, {"out": expected})
+
+
+@cases_of("gemv_8")
+def gemv_8(setting: Setting) -> Iterator[Case]:
+    for panels in (0, 1, 4) if setting.few else range(6):
+        for k0 in (0, 1, 2, 3, 4, 9):
+            count = setting.choice(*depths(setting))
+            weight, a = Dequantizing(setting, k0, count, panels), float_matrix(setting, 1, count)
+            start = float_matrix(setting, 1, panels * setting.constants.nr)
+            expected = ref.chain(a, weight.values, start).reshape(-1)
+            given = {"panels": panels, "a": a.reshape(-1), "stride": weight.stride, "c": start.reshape(-1)}
+            yield Case(weight.arguments | given, {"c": expected}, any_nan=True)

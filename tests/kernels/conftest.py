@@ -25,7 +25,7 @@ from kernel_runners import (
 )
 
 CASE_MODULES = (cases_rows, cases_matrix)  # importing them fills the table of cases
-PANEL_KERNELS = {"gemm_f32", "gemm_16"}
+PANEL_KERNELS = {"gemm_f32", "gemv_f32", "gemm_16"}
 RECORD = ROOT / "build" / "tiers.json"
 
 

@@ -1,0 +1,149 @@
+/* unpack.inc.h: int8 panels as floats, for weight-only products: into memory, or straight into the product of one row.
+ * The including file (int8.inc.h) has NR and K_STEP.
+ *
+ * A panel is taken sixteen outputs at a time.  Their codes of neighbouring k are one load; zero points and
+ * offsets are constants of the inlined functions, so that those that are missing cost nothing.
+ */
+struct unpacking {
+    v16f scale, zero, offset;
+};
+
+/* Sixteen outputs; zero, offset may be NULL. */
+QLM_INLINE struct unpacking unpacking_of(const float *scale, const float *zero, const float *offset)
+{
+    v16f none = v16_f_set1(0.0f);
+    return (struct unpacking){v16_f_load(scale), zero ? v16_f_load(zero) : none, offset ? v16_f_load(offset) : none};
+}
+
+#define UNPACK_STEP (K_STEP == 2 ? 2 : 4) /* neighbours in k that one load holds */
+
+/* From b, the panel at the first of sixteen outputs: the codes of each from k on, a multiple of UNPACK_STEP. */
+QLM_INLINE v16i unpack_load(const int8_t *b, size_t k)
+{
+    const int8_t *groups = b + k / K_STEP * K_STEP * NR + k % K_STEP / 4 * 4;
+    if (K_STEP == 2) return v16_load_s16((const int16_t *)groups);
+    if (K_STEP == 4) return v16_i_load((const int32_t *)groups);
+    int32_t fours[16];
+    for (size_t i = 0; i < 16; i++) __builtin_memcpy(fours + i, groups + i * K_STEP, sizeof *fours);
+    return v16_i_load(fours);
+}
+
+/* Element `place` of what unpack_load gave. */
+QLM_INLINE v16i unpack_codes(v16i groups, size_t place)
+{
+    if (K_STEP == 2) return place == 0 ? v16_i_sar(v16_i_shl(groups, 24), 24) : v16_i_sar(groups, 8);
+    if (place == 0) return v16_i_sar(v16_i_shl(groups, 24), 24);
+    if (place == 1) return v16_i_sar(v16_i_shl(groups, 16), 24);
+    if (place == 2) return v16_i_sar(v16_i_shl(groups, 8), 24);
+    return v16_i_sar(groups, 24);
+}
+
+QLM_INLINE v16f unpack_value(v16i groups, size_t place, struct unpacking by, const int zero, const int offset)
+{
+    v16f value = v16_f_from_i(unpack_codes(groups, place));
+    if (zero) value = v16_f_sub(value, by.zero);
+    value = v16_f_mul(value, by.scale);
+    return offset ? v16_f_add(value, by.offset) : value;
+}
+
+#define UNPACK_PASTE_(name, count) name##count
+#define UNPACK_PASTE(name, count) UNPACK_PASTE_(name, count)
+#define UNPACK_EACH_2(X) X(0) X(1)
+#define UNPACK_EACH_4(X) X(0) X(1) X(2) X(3)
+#define UNPACK_EACH_8 UNPACK_EACH_4
+#define UNPACK_EACH UNPACK_PASTE(UNPACK_EACH_, K_STEP)
+#define UNPACK_STORE(place) v16_f_store(out + place * NR, unpack_value(groups, place, by, zero, offset));
+
+/* Runs `call` with constants for whether there are zero points and offsets. */
+#define UNPACK_CASES(call, ...)                                                                                        \
+    if (zero && offset)                                                                                                \
+        call(1, 1, __VA_ARGS__);                                                                                       \
+    else if (zero)                                                                                                     \
+        call(1, 0, __VA_ARGS__);                                                                                       \
+    else if (offset)                                                                                                   \
+        call(0, 1, __VA_ARGS__);                                                                                       \
+    else                                                                                                               \
+        call(0, 0, __VA_ARGS__)
+
+QLM_INLINE void unpack_one(const int zero, const int offset, struct unpacking by, const int8_t *b, size_t k, float *out)
+{
+    size_t place = k % UNPACK_STEP;
+    v16_f_store(out, unpack_value(unpack_load(b, k - place), place, by, zero, offset));
+}
+
+QLM_INLINE void unpack_sixteen(const int zero, const int offset, struct unpacking by, const int8_t *b, size_t k,
+                               size_t end, float *out)
+{
+    for (; k < end && k % UNPACK_STEP; k++, out += NR) unpack_one(zero, offset, by, b, k, out);
+    for (; k + UNPACK_STEP <= end; k += UNPACK_STEP, out += UNPACK_STEP * NR) {
+        v16i groups = unpack_load(b, k);
+        UNPACK_EACH(UNPACK_STORE)
+    }
+    for (; k < end; k++, out += NR) unpack_one(zero, offset, by, b, k, out);
+}
+
+QLM_KERNEL(void, unpack_8)
+(const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset, float *out)
+{
+    for (size_t j = 0; j < NR; j += 16) {
+        struct unpacking by = unpacking_of(scale + j, zero ? zero + j : NULL, offset ? offset + j : NULL);
+        UNPACK_CASES(unpack_sixteen, by, b + j * K_STEP, k0, k0 + count, out + j);
+    }
+}
+
+/* ---- one row --------------------------------------------------------------------------------------------------- */
+
+/* Two sixteens at once, so that one's chain hides the other's latency. */
+struct unpacked_pair {
+    const int8_t *b0, *b1;
+    struct unpacking by0, by1;
+    v16f sum0, sum1;
+};
+
+QLM_INLINE void gemv_unpacked(const int zero, const int offset, struct unpacked_pair *pair, v16i groups0, v16i groups1,
+                              size_t place, float left)
+{
+    v16f a = v16_f_set1(left);
+    pair->sum0 = v16_f_fma(a, unpack_value(groups0, place, pair->by0, zero, offset), pair->sum0);
+    pair->sum1 = v16_f_fma(a, unpack_value(groups1, place, pair->by1, zero, offset), pair->sum1);
+}
+
+QLM_INLINE void gemv_one(const int zero, const int offset, struct unpacked_pair *pair, size_t k, float left)
+{
+    size_t place = k % UNPACK_STEP;
+    v16i groups0 = unpack_load(pair->b0, k - place), groups1 = unpack_load(pair->b1, k - place);
+    gemv_unpacked(zero, offset, pair, groups0, groups1, place, left);
+}
+
+#define UNPACK_GEMV(place) gemv_unpacked(zero, offset, &pair, groups0, groups1, place, a[place]);
+
+QLM_INLINE void gemv_pair(const int zero, const int offset, struct unpacked_pair pair, size_t k, size_t end,
+                          const float *a, float *c0, float *c1)
+{
+    for (; k < end && k % UNPACK_STEP; k++, a++) gemv_one(zero, offset, &pair, k, *a);
+    for (; k + UNPACK_STEP <= end; k += UNPACK_STEP, a += UNPACK_STEP) {
+        v16i groups0 = unpack_load(pair.b0, k), groups1 = unpack_load(pair.b1, k);
+        UNPACK_EACH(UNPACK_GEMV)
+    }
+    for (; k < end; k++, a++) gemv_one(zero, offset, &pair, k, *a);
+    v16_f_store(c0, pair.sum0);
+    v16_f_store(c1, pair.sum1);
+}
+
+QLM_KERNEL(void, gemv_8)
+(size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,
+ const float *zero, const float *offset, float *c)
+{
+    for (size_t j0 = 0; j0 < panels * NR; j0 += 32) {
+        size_t j1 = j0 + 16 < panels * NR ? j0 + 16 : j0; /* the last of an odd number is its own neighbour */
+        struct unpacked_pair pair = {
+            .b0 = b + j0 / NR * stride + j0 % NR * K_STEP,
+            .b1 = b + j1 / NR * stride + j1 % NR * K_STEP,
+            .by0 = unpacking_of(scale + j0, zero ? zero + j0 : NULL, offset ? offset + j0 : NULL),
+            .by1 = unpacking_of(scale + j1, zero ? zero + j1 : NULL, offset ? offset + j1 : NULL),
+            .sum0 = v16_f_load(c + j0),
+            .sum1 = v16_f_load(c + j1),
+        };
+        UNPACK_CASES(gemv_pair, pair, k0, k0 + count, a, c + j0, c + j1);
+    }
+}
