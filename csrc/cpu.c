@@ -1,4 +1,4 @@
-/* cpu.c: feature detection.
+/* cpu.c: detection of features and of caches.
  *
  * x86: a CPUID bit says that the CPU knows an instruction; XCR0 says that the operating system saves the registers it
  * uses at a task switch.  Both are needed: virtual machines and kernels booted with `noxsave` show CPUID bits whose
@@ -87,6 +87,33 @@ static uint32_t detect(void)
     return features;
 }
 
+/* Intel's leaf 4 and AMD's 0x8000001D (with TOPOEXT, bit 22) have one form: a cache each subleaf, until type 0. */
+static unsigned cache_leaf(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0, extended = (unsigned)__get_cpuid_max(0x80000000u, NULL);
+    if (cpuid(4, 0).a & 0x1f) return 4;
+    if (extended < 0x8000001du) return 0;
+    __cpuid(0x80000001u, a, b, c, d);
+    return c >> 22 & 1 ? 0x8000001du : 0;
+}
+
+static void detect_caches(struct qlm_caches *caches)
+{
+    unsigned leaf = cache_leaf();
+    for (unsigned i = 0; leaf && i < 16; i++) {
+        unsigned a, b, c, d;
+        __cpuid_count(leaf, i, a, b, c, d);
+        unsigned type = a & 0x1f, level = a >> 5 & 7;
+        size_t ways = (b >> 22 & 0x3ff) + 1, parts = (b >> 12 & 0x3ff) + 1, line = (b & 0xfff) + 1;
+        size_t bytes = ways * parts * line * ((size_t)c + 1);
+        if (type == 0) return;
+        if (type == 2) continue; /* instructions */
+        if (level == 1) caches->l1 = bytes;
+        if (level == 2) caches->l2 = bytes;
+        if (level == 3) caches->l3 = bytes;
+    }
+}
+
 #elif defined(__aarch64__) && defined(__linux__)
 
 #include <sys/auxv.h>
@@ -126,14 +153,43 @@ static uint32_t detect(void) { return 0; }
 
 #endif
 
-static uint32_t detected;
+#if !defined(__x86_64__)
+/* Arm's registers are not open to programs. */
+static void detect_caches(struct qlm_caches *caches) { (void)caches; }
+#endif
 
-static void detect_once(void) { detected = detect(); }
+static uint32_t detected;
+static struct qlm_caches detected_caches;
+
+static int plausible(size_t bytes, size_t least, size_t most) { return bytes >= least && bytes <= most; }
+
+static void detect_once(void)
+{
+    struct qlm_caches caches = {0, 0, 0};
+    detected = detect();
+    detect_caches(&caches);
+    int known = caches.l2 != 0;
+    if (!plausible(caches.l1, 8 << 10, 512 << 10)) caches.l1 = 32 << 10;
+    if (!plausible(caches.l2, caches.l1, 64 << 20)) caches.l2 = 512 << 10;
+    if (!plausible(caches.l3, caches.l2, (size_t)4 << 30)) caches.l3 = known ? caches.l2 : caches.l2 * 8;
+    detected_caches = caches;
+}
+
+/* CPUID traps in virtual machines and costs tens of microseconds there: ask once. */
+static void detect_all(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, detect_once);
+}
 
 uint32_t qlm_cpu_features(void)
 {
-    /* CPUID traps in virtual machines and costs tens of microseconds there: ask once. */
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, detect_once);
+    detect_all();
     return detected;
+}
+
+struct qlm_caches qlm_cpu_caches(void)
+{
+    detect_all();
+    return detected_caches;
 }

@@ -2,6 +2,7 @@
 #ifndef QLM_CPU_H
 #define QLM_CPU_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Bits of qlm_kernels.features; qlm_cpu_feature_name gives bit i its name. */
@@ -24,6 +25,13 @@ enum qlm_cpu_feature {
 
 /* Features that the CPU has and whose registers the operating system saves.  Detected once. */
 uint32_t qlm_cpu_features(void);
+
+/* Bytes of the data caches that one core sees, l1 <= l2 <= l3 (l3 = l2 where there is no third).  Detected once; where
+ * the CPU does not tell, or tells nonsense, 32 KiB, 512 KiB and 4 MiB. */
+struct qlm_caches {
+    size_t l1, l2, l3;
+};
+struct qlm_caches qlm_cpu_caches(void);
 
 /* "avx2" for bit 0 and so on; NULL past the last. */
 const char *qlm_cpu_feature_name(unsigned bit);

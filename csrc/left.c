@@ -329,11 +329,12 @@ static struct cut cut_of(const struct filler *f)
     return (struct cut){group, qlm_max_size(qlm_div_up(k, group), 1)};
 }
 
-/* The pieces from number `from` on, of all rows together, as many as a batch takes. */
-static void take_batch(const struct filler *f, const struct cut *cut, size_t first, size_t from, struct batch *batch)
+/* Pieces [from, end), counted over all rows, or as many of them as a batch takes. */
+static void take_batch(const struct filler *f, const struct cut *cut, size_t first, size_t from, size_t end,
+                       struct batch *batch)
 {
-    size_t all = f->left->rows * cut->pieces, most = qlm_min_size(qlm_max_size(BATCH_FLOATS / cut->group, 1), BATCH);
-    batch->count = qlm_min_size(all - from, most);
+    size_t most = qlm_min_size(qlm_max_size(BATCH_FLOATS / cut->group, 1), BATCH);
+    batch->count = qlm_min_size(end - from, most);
     for (size_t i = 0; i < batch->count; i++) {
         size_t row = (from + i) / cut->pieces, index = (from + i) % cut->pieces;
         struct piece piece = {.row = row, .input_row = first + row, .index = index, .start = index * cut->group};
@@ -370,17 +371,17 @@ static enum qlm_status fill_batch(const struct filler *f, struct batch *batch, s
 }
 
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
-                              const struct qlm_linear_input *input, size_t first, size_t *bad)
+                              const struct qlm_linear_input *input, size_t first, size_t begin, size_t end, size_t *bad)
 {
     struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
     struct batch batch;
-    size_t bad_row = first;
+    size_t bad_row = first + begin;
     filler.shift = left_shift(&filler);
     /* An interval grid has no symmetric form: it uses every code. */
     qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);
     struct cut cut = cut_of(&filler);
-    for (size_t from = 0; from < left->rows * cut.pieces; from += batch.count) {
-        take_batch(&filler, &cut, first, from, &batch);
+    for (size_t from = begin * cut.pieces; from < end * cut.pieces; from += batch.count) {
+        take_batch(&filler, &cut, first, from, end * cut.pieces, &batch);
         enum qlm_status status = fill_batch(&filler, &batch, &bad_row);
         if (status == QLM_NONFINITE) *bad = first_nonfinite(input, bad_row);
         if (status != QLM_OK) return status;

@@ -1,39 +1,44 @@
 /* linear.c: y = act(x W^T + bias) + residual for any mix of types: blocking and threads; left.c and tile.c compute.
  *
- * Rows are taken in blocks.  A block is quantized once (left.c), then every panel of every output that shares the
- * input runs over it, tile by tile, so a panel is read from L1 or L2 while the block lasts.  With enough blocks each
- * is a task of its own, quantizing included; with few rows the caller quantizes them all and the tasks are runs of
- * panels.  Neither changes a bit: rows do not see each other, and sums have one order.
+ * Rows are quantized once (left.c), then every panel of every output that shares the input runs over them, tile by
+ * tile; panels are taken in runs that stay in L2 while all rows pass.  On several threads either the rows are split,
+ * and each task quantizes its own and multiplies them by all panels, or, where that would read a large weight too
+ * often, the rows are quantized by all threads first and the panels are split.  Neither changes a bit: rows do not see
+ * each other, and sums have one order.
  */
 #include <stdatomic.h>
 
 #include "common.h"
+#include "cpu.h"
 #include "linear.h"
 #include "threads.h"
 
-/* A block of codes is at most this large, so that it stays in L2 beside a panel. */
-#define BLOCK_BYTES (128 * 1024)
-#define BLOCK_ROWS 192
-/* Panels that every tile of rows of a block runs over before the next panels are read: half of a small L2. */
-#define RUN_BYTES (256 * 1024)
-/* Multiply-adds that take about as long as the unit of qlm_parallel_sized: a million are shared, fewer are not. */
-#define PRODUCTS_A_UNIT 52
-/* Blocks for each thread where there are rows enough, none below BLOCK_TILES_LEAST tiles, for which a panel would come
- * from L2 too often.  (With 192 rows a block, 256 rows were one block and a bit: the caller quantized them all alone,
- * and two threads took 0.74 of one's time on MiniLM.) */
-#define BLOCKS_A_THREAD 2
-#define BLOCK_TILES_LEAST 2
-/* Tasks for each thread, so that one that is slowed down does not keep the others waiting. */
+/* Codes of a block of rows: a quarter of L2, beside half of it for a run of panels.  Of rows whose panels are split: a
+ * quarter of L3, since a tile's rows are read once for each run. */
+#define BLOCK_SHARE 4
+#define RUN_SHARE 2
+/* Blocks for each thread where rows are split, and runs where panels are, so that one thread that is slowed down does
+ * not keep the others waiting. */
 #define TASKS_A_THREAD 4
+/* Rows that a block has at least where rows are split, by what keeps the weight: a tile of r rows takes r * nr
+ * multiply-adds for each step of a panel that it reads.  From L2 a tile of 8 rows runs at full speed; L3 and memory are
+ * shared by all cores. */
+#define ROWS_FROM_L2 8
+#define ROWS_FROM_L3 32
+#define ROWS_FROM_MEMORY 96
+/* Floats that are quantized in about a nanosecond: the unit of qlm_parallel_sized. */
+#define FLOATS_A_UNIT 4
+#define FILL_ROWS 8 /* of a task that quantizes */
 
 struct job {
     const struct qlm_linear_input *input;
     const struct qlm_linear_output *outputs;
-    size_t count;      /* outputs, of one packed layout */
-    size_t begin, end; /* rows */
-    size_t block_rows, blocks;
+    size_t count;              /* outputs, of one packed layout */
+    size_t begin, end;         /* rows */
+    size_t blocks;             /* that the rows are cut into evenly */
     size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
-    struct qlm_left *prepared; /* by block, where the caller quantized; NULL: each task does */
+    struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
+    int far;                   /* of qlm_left */
     int exact, wide;           /* qlm_matmul_codes */
     void *exact_out;
     _Atomic int status;
@@ -50,10 +55,22 @@ static void fail(struct job *job, enum qlm_status status, size_t bad)
 
 static size_t panels_of(const struct qlm_packed *weight) { return weight->n_padded / weight->kernels->nr; }
 
+static size_t rows_of(const struct job *job) { return job->end - job->begin; }
+
+/* Where a block starts; that of the next one is its end. */
+static size_t block_begin(const struct job *job, size_t block)
+{ return job->begin + rows_of(job) * block / job->blocks; }
+
 static size_t block_rows(const struct job *job, size_t block)
-{ return qlm_min_size(job->block_rows, job->end - job->begin - block * job->block_rows); }
+{ return block_begin(job, block + 1) - block_begin(job, block); }
 
 /* ---- one block times a run of panels -------------------------------------------------------------------------- */
+
+static size_t panel_bytes(const struct qlm_packed *weight)
+{
+    size_t element = weight->kind == QLM_PACKED_8 ? 1 : weight->kind == QLM_PACKED_16 ? 2 : 4;
+    return qlm_max_size(weight->k_padded * weight->kernels->nr * element, 1);
+}
 
 static size_t rows_a_tile(const struct qlm_packed *weight)
 { return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8; }
@@ -80,7 +97,7 @@ static void panels_of_codes(const struct job *job, const struct qlm_left *left, 
                             size_t first, size_t from, size_t to)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t bytes = weight->k_padded * weight->kernels->nr, run = qlm_max_size(RUN_BYTES / qlm_max_size(bytes, 1), 1);
+    size_t run = qlm_max_size(qlm_cpu_caches().l2 / RUN_SHARE / panel_bytes(weight), 1);
     size_t rows = left->rows, count = qlm_div_up(rows, rows_a_tile(weight));
     for (; from < to; from += run)
         for (size_t i = 0; i < count; i++) {
@@ -91,7 +108,7 @@ static void panels_of_codes(const struct job *job, const struct qlm_left *left, 
 
 static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to)
 {
-    size_t first = job->begin + block * job->block_rows;
+    size_t first = job->prepared ? job->begin : block_begin(job, block);
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
         size_t panels = panels_of(output->weight), end = qlm_min_size(panels, to);
@@ -106,13 +123,27 @@ static void run_panels(const struct job *job, const struct qlm_left *left, size_
 
 /* ---- tasks ---------------------------------------------------------------------------------------------------- */
 
-static int fill_block(struct job *job, struct qlm_left *left, size_t block)
+/* Rows [begin, end) of a block that starts with the input's row `first`. */
+static int fill_rows(struct job *job, struct qlm_left *left, size_t first, size_t begin, size_t end)
 {
     size_t bad = 0;
-    enum qlm_status status =
-        qlm_left_fill(left, job->outputs[0].weight, job->input, job->begin + block * job->block_rows, &bad);
+    enum qlm_status status = qlm_left_fill(left, job->outputs[0].weight, job->input, first, begin, end, &bad);
     if (status != QLM_OK) fail(job, status, bad);
     return status == QLM_OK;
+}
+
+/* The block of a call's own scratch; NULL: no memory. */
+static struct qlm_left *lay_out(struct job *job, size_t rows, struct qlm_left *left)
+{
+    const struct qlm_packed *layout = job->outputs[0].weight;
+    void *memory = qlm_scratch(qlm_left_bytes(layout, job->input, rows));
+    if (!memory) {
+        fail(job, QLM_NO_MEMORY, 0);
+        return NULL;
+    }
+    qlm_left_lay_out(left, layout, job->input, rows, memory);
+    left->far = job->far;
+    return left;
 }
 
 /* A whole block: quantize, then all panels. */
@@ -121,33 +152,43 @@ static void block_task(void *context, size_t block, unsigned worker)
     (void)worker;
     struct job *job = context;
     struct qlm_left left;
-    const struct qlm_packed *layout = job->outputs[0].weight;
     size_t rows = block_rows(job, block);
-    void *memory = qlm_scratch(qlm_left_bytes(layout, job->input, rows));
-    if (!memory) {
-        fail(job, QLM_NO_MEMORY, 0);
-        return;
-    }
-    qlm_left_lay_out(&left, layout, job->input, rows, memory);
-    if (fill_block(job, &left, block)) run_panels(job, &left, block, 0, job->panels);
+    if (!lay_out(job, rows, &left)) return;
+    if (fill_rows(job, &left, block_begin(job, block), 0, rows)) run_panels(job, &left, block, 0, job->panels);
 }
 
-/* One run of panels of one block whose codes are ready, or whose input is float. */
+/* Some rows of those that all panels will share. */
+static void fill_task(void *context, size_t index, unsigned worker)
+{
+    (void)worker;
+    struct job *job = context;
+    size_t begin = index * FILL_ROWS;
+    fill_rows(job, job->prepared, job->begin, begin, qlm_min_size(begin + FILL_ROWS, rows_of(job)));
+}
+
+/* One run of panels over rows whose codes are ready, or whose input is float. */
 static void run_task(void *context, size_t index, unsigned worker)
 {
     (void)worker;
     struct job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
     size_t from = job->panels * run / job->runs, to = job->panels * (run + 1) / job->runs;
-    run_panels(job, job->prepared ? &job->prepared[block] : NULL, block, from, to);
+    run_panels(job, job->prepared, block, from, to);
 }
 
-static void spread(struct job *job, size_t tasks, void (*task)(void *, size_t, unsigned))
+/* Multiply-adds that a thread takes in a nanosecond, about. */
+static size_t products_a_unit(const struct qlm_packed *weight)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    if (!kernels->features) return 1; /* plain C */
+    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8 ? kernels->k_step : 1);
+}
+
+static size_t work_of(const struct job *job)
 {
     size_t n = 0;
     for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
-    size_t products = qlm_size_mul(qlm_size_mul(job->end - job->begin, job->input->k), n);
-    qlm_parallel_sized(tasks, products / PRODUCTS_A_UNIT, task, job);
+    return qlm_size_mul(qlm_size_mul(rows_of(job), job->input->k), n) / products_a_unit(job->outputs[0].weight);
 }
 
 static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
@@ -158,72 +199,88 @@ static void choose_runs(struct job *job)
     if (!job->runs) job->runs = 1;
 }
 
-/* ---- few rows: the caller quantizes ---------------------------------------------------------------------------- */
-
-#define MAX_PREPARED 16
+/* ---- split by panels: all threads quantize, then all multiply --------------------------------------------------- */
 
 static void run_prepared(struct job *job)
 {
-    const struct qlm_packed *layout = job->outputs[0].weight;
-    struct qlm_left blocks[MAX_PREPARED];
-    size_t bytes = 0, at = 0;
-    for (size_t block = 0; block < job->blocks; block++)
-        bytes += qlm_left_bytes(layout, job->input, block_rows(job, block));
-    char *memory = qlm_scratch(bytes);
-    if (!memory) {
-        fail(job, QLM_NO_MEMORY, 0);
-        return;
+    struct qlm_left left;
+    size_t rows = rows_of(job), work = work_of(job);
+    if (!(job->prepared = lay_out(job, rows, &left))) return;
+    qlm_parallel_sized(qlm_div_up(rows, FILL_ROWS), rows * job->input->k / FLOATS_A_UNIT, fill_task, job);
+    if (atomic_load(&job->status) == QLM_OK) {
+        job->blocks = 1;
+        choose_runs(job);
+        qlm_parallel_sized(job->runs, work, run_task, job);
     }
-    for (size_t block = 0; block < job->blocks; block++) {
-        qlm_left_lay_out(&blocks[block], layout, job->input, block_rows(job, block), memory + at);
-        at += qlm_left_bytes(layout, job->input, block_rows(job, block));
-        if (!fill_block(job, &blocks[block], block)) return;
-    }
-    job->prepared = blocks;
-    choose_runs(job);
-    spread(job, job->blocks * job->runs, run_task);
     job->prepared = NULL;
+}
+
+/* As many rows at a time as may wait for a run of panels. */
+static void run_by_panels(struct job *job, size_t row_bytes)
+{
+    size_t begin = job->begin, end = job->end;
+    size_t most = qlm_max_size(qlm_cpu_caches().l3 / BLOCK_SHARE / row_bytes, ROWS_FROM_MEMORY);
+    for (size_t at = begin; at < end && atomic_load(&job->status) == QLM_OK; at = job->end) {
+        job->begin = at;
+        job->end = qlm_min_size(end, at + most);
+        run_prepared(job);
+    }
+    job->begin = begin;
+    job->end = end;
 }
 
 /* ---- blocking -------------------------------------------------------------------------------------------------- */
 
-static void cut(struct job *job, size_t rows, size_t mr)
+static void count_panels(struct job *job)
 {
-    size_t total = job->end - job->begin;
-    rows = qlm_max_size(rows / mr, 1) * mr;
-    job->block_rows = rows;
-    job->blocks = qlm_div_up(total, rows);
+    size_t outputs = 0;
     job->panels = 0;
-    for (size_t i = 0; i < job->count; i++) job->panels += panels_of(job->outputs[i].weight);
+    for (size_t i = 0; i < job->count; i++) {
+        job->panels += panels_of(job->outputs[i].weight);
+        outputs += job->outputs[i].weight->n;
+    }
+    job->far = qlm_size_mul(qlm_size_mul(outputs, rows_of(job)), sizeof(float)) > qlm_cpu_caches().l2;
 }
 
-/* As many rows as L2 takes; on several threads fewer, so that each has BLOCKS_A_THREAD to quantize and multiply. */
-static size_t rows_a_block(const struct job *job, const struct qlm_packed *layout)
+/* Rows that a task must have so that the weight is not read too often; SIZE_MAX: any number. */
+static size_t least_rows(const struct job *job)
 {
-    size_t bytes = qlm_max_size(qlm_left_bytes(layout, job->input, 1), 1), mr = rows_a_tile(layout);
-    size_t most = qlm_min_size((size_t)BLOCK_BYTES / bytes, (size_t)BLOCK_ROWS);
-    if (qlm_threads() == 1) return most;
-    size_t share = qlm_div_up(job->end - job->begin, (size_t)qlm_threads() * BLOCKS_A_THREAD);
-    return qlm_min_size(most, qlm_max_size(qlm_round_up(share, mr), BLOCK_TILES_LEAST * mr));
+    struct qlm_caches caches = qlm_cpu_caches();
+    size_t bytes = qlm_size_mul(job->panels, panel_bytes(job->outputs[0].weight));
+    if (bytes <= caches.l2) return ROWS_FROM_L2;
+    return bytes <= caches.l3 / 2 ? ROWS_FROM_L3 : ROWS_FROM_MEMORY;
+}
+
+/* Blocks that fit L2, of equal size; on several threads as many for each. */
+static void cut_rows(struct job *job, size_t row_bytes, size_t threads)
+{
+    size_t rows = rows_of(job), most = qlm_max_size(qlm_cpu_caches().l2 / BLOCK_SHARE / row_bytes, ROWS_FROM_L2);
+    size_t least = qlm_min_size(rows / least_rows(job), threads * TASKS_A_THREAD);
+    job->blocks = qlm_max_size(qlm_div_up(rows, most), threads > 1 ? least : 1);
+    if (threads > 1) job->blocks = qlm_min_size(qlm_round_up(job->blocks + 1 - threads, threads), rows);
 }
 
 static enum qlm_status run_codes(struct job *job)
 {
-    const struct qlm_packed *layout = job->outputs[0].weight;
-    cut(job, rows_a_block(job, layout), rows_a_tile(layout));
-    if (qlm_threads() > 1 && job->blocks < (size_t)qlm_threads() * BLOCKS_A_THREAD && job->blocks <= MAX_PREPARED)
-        run_prepared(job);
-    else
-        spread(job, job->blocks, block_task);
+    size_t threads = qlm_parallel_worth(work_of(job)) ? qlm_threads() : 1;
+    size_t row_bytes = qlm_max_size(qlm_left_bytes(job->outputs[0].weight, job->input, 1), 1);
+    count_panels(job);
+    if (threads > 1 && rows_of(job) / least_rows(job) < threads) {
+        run_by_panels(job, row_bytes);
+    } else {
+        cut_rows(job, row_bytes, threads);
+        qlm_parallel_sized(job->blocks, work_of(job), block_task, job);
+    }
     return (enum qlm_status)atomic_load(&job->status);
 }
 
 static enum qlm_status run_floats(struct job *job)
 {
-    size_t mr = job->outputs[0].weight->kernels->mr_f32;
-    cut(job, qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr, mr);
+    size_t mr = job->outputs[0].weight->kernels->mr_f32, most = qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr;
+    count_panels(job);
+    job->blocks = qlm_div_up(rows_of(job), most);
     choose_runs(job);
-    spread(job, job->blocks * job->runs, run_task);
+    qlm_parallel_sized(job->blocks * job->runs, work_of(job), run_task, job);
     return QLM_OK;
 }
 

@@ -23,6 +23,7 @@ struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
 struct qlm_left {
     size_t rows, stride; /* bytes from row to row */
     int grouped;
+    int far;         /* the outputs of the call do not fit L2 (set by linear.c) */
     char *elements;  /* [rows][stride] */
     int32_t *zx;     /* what the kernels subtract from a' */
     int32_t *rest;   /* sum over the span of (a' - zx), low 32 bits */
@@ -37,10 +38,11 @@ struct qlm_left {
 size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);
-/* Fills the block with rows [first, first + left->rows) of the input, for the layout of `layout` (its spans, its kind).
- * QLM_NONFINITE: *bad is the flat index. */
+/* Fills rows [begin, end) of the block, whose row 0 is the input's row `first`, for the layout of `layout` (its spans,
+ * its kind).  QLM_NONFINITE: *bad is the flat index. */
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
-                              const struct qlm_linear_input *input, size_t first, size_t *bad);
+                              const struct qlm_linear_input *input, size_t first, size_t begin, size_t end,
+                              size_t *bad);
 
 /* Rows [row, row + m) of the block times panels [from, end), epilogue included.  `first` is the input row of the
  * block's row 0. */

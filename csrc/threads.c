@@ -404,6 +404,8 @@ static void run(const struct job *job, int worth_sharing)
     qlm_float_mode_leave(mode);
 }
 
+int qlm_parallel_worth(size_t work) { return work >= WORK_WORTH_SHARING && qlm_threads() > 1; }
+
 void qlm_parallel(size_t tasks, void (*task)(void *context, size_t index, unsigned worker), void *context)
 {
     struct job job = {task, context, tasks};
@@ -414,5 +416,5 @@ void qlm_parallel_sized(size_t tasks, size_t work, void (*task)(void *context, s
                         void *context)
 {
     struct job job = {task, context, tasks};
-    run(&job, work >= WORK_WORTH_SHARING);
+    run(&job, qlm_parallel_worth(work));
 }

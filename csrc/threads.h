@@ -9,4 +9,7 @@
 void qlm_parallel_sized(size_t tasks, size_t work, void (*task)(void *context, size_t index, unsigned worker),
                         void *context);
 
+/* Whether qlm_parallel_sized would share that much work now: for who cuts it differently for one thread. */
+int qlm_parallel_worth(size_t work);
+
 #endif

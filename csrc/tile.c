@@ -122,7 +122,7 @@ static void products(const struct qlm_left *left, const struct qlm_packed *weigh
     kernels->linear_8(m, to->n, weight->k_padded / kernels->k_step, left_at(left, row, 0, left_element(weight)),
                       left->stride, panel_8(weight, panel, 0), left->zx + row, left->rest + row, weight->sums + column,
                       weight->zero ? weight->zero + column : NULL, weight->scale + column, left->sx + row, to->bias,
-                      to->residual, to->ld, to->out, to->ld);
+                      to->residual, to->ld, to->out, to->ld, to->far);
 }
 
 /* With an activation, a few panels at a time: their outputs are still in L1 when it is applied. */
@@ -147,6 +147,7 @@ void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output 
     struct qlm_place to;
     if (!left->grouped && !qlm_tile_needs_64(weight, weight->k)) {
         to = place_of(output, weight, first + row, from, end);
+        to.far = left->far;
         if (output->activation == QLM_IDENTITY)
             products(left, weight, row, m, from, &to);
         else

@@ -13,6 +13,7 @@ struct qlm_place {
     const float *bias, *residual;
     float *out;
     size_t n, ld;
+    int far; /* of qlm_left */
 };
 
 /* Raw sums of `count` elements from padded k `at` on: [m][nr]. */

@@ -36,6 +36,7 @@
  * sentence of 16 tokens through MiniLM took 15 % less time; nearer (1 KiB) and farther (4, 8, 16 KiB) gained less, and
  * a panel that is in L1 anyway loses about 1 %.  A prefetch past the end of memory does nothing. */
 #define TILE_AHEAD 2048
+#define TILE_AHEAD_ROWS 5
 #define TILE_WIDTH (sizeof(TILE(sum)) / sizeof(TILE_C))
 
 #ifndef TILE_PASTE
@@ -87,7 +88,7 @@ typedef TILE(sum) TILE(sums)[TILE_MR][TILE_COLUMNS];
 QLM_INLINE void TILE(take_step)(const int m, const char *a, size_t lda, const char *b, TILE(sums) sums)
 {
     TILE(right) right[TILE_COLUMNS];
-    for (size_t at = 0; at < TILE_STEP_BYTES; at += 64) __builtin_prefetch(b + TILE_AHEAD + at);
+    for (size_t at = 0; m >= TILE_AHEAD_ROWS && at < TILE_STEP_BYTES; at += 64) __builtin_prefetch(b + TILE_AHEAD + at);
     TILE_EACH_COLUMN(TILE_LOAD, 0);
     TILE_EACH_ROW(TILE_STEP_ROW);
 }
@@ -173,5 +174,6 @@ QLM_INLINE void TILE(run)(size_t m, size_t steps, const char *a, size_t lda, con
 #undef TILE_WIDTH
 #undef TILE_AHEAD
 #undef TILE_LEFT_BYTES
+#undef TILE_AHEAD_ROWS
 #undef TILE_STEP_BYTES
 #undef TILE_TWO_ROWS

@@ -132,7 +132,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * linear_8            y[i][j] = ((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
  *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= mr_8, j < n; b is
  *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
- *                     may be NULL (no operation)
+ *                     may be NULL (no operation); far: out is unlikely to be in L2
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
  * gemv_8              c[p nr + j] = chain over i of a[i] (b' of panel p as unpack_8 gives it), i < count, from what c
@@ -150,7 +150,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, linear_8,                                                                                                  \
       (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx,                   \
        const int32_t *rest, const int32_t *sums, const int32_t *zw, const float *sw, const float *sx,                  \
-       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo))                                  \
+       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))                         \
     X(void, unpack_8,                                                                                                  \
       (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,           \
        float *out))                                                                                                    \

@@ -17,6 +17,7 @@ struct linear {
     const float *sw, *sx, *bias, *residual;
     float *out;
     size_t ldr, ldo;
+    int far;
 };
 
 #ifdef DOT_PAIRS
@@ -78,6 +79,11 @@ QLM_INLINE void linear_store(const struct linear *l, struct linear_scale by, v16
 #define LINEAR_ZERO(i, column)                                                                                         \
     sums[i][column] = linear_minus(sums[i][column], linear_load(l->zw + j + column * LINEAR_WIDTH), l->rest[i]);
 #define LINEAR_ZERO_ROW(i) TILE_EACH_OF_ROW(LINEAR_ZERO, i)
+/* Asked for when the panel's product begins, the lines of a large output are there when it ends: otherwise the stores
+ * of a tile wait for L3 or memory one after the other. */
+#define LINEAR_ASK(i, s) __builtin_prefetch(l->out + i * l->ldo + j + 16 * s, 1);
+#define LINEAR_ASK_ROW(i)                                                                                              \
+    if (i < m) { LINEAR_EACH_SIXTEEN(LINEAR_ASK, i) }
 #define LINEAR_SCALES(i, s) scales[s] = linear_scales(l, j + 16 * s);
 #define LINEAR_STORE(i, s) linear_store(l, scales[s], DOT_LANES(sums[i], s), residual, i, j + 16 * s);
 #define LINEAR_STORE_ROW(i)                                                                                            \
@@ -98,6 +104,7 @@ QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, c
     dot_sum columns[DOT_COLUMNS];
     TILE_EACH_COLUMN(LINEAR_COLUMN, 0);
     TILE_EACH_ROW(LINEAR_FIRST_ROW);
+    if (l->far) { TILE_EACH_ROW(LINEAR_ASK_ROW) }
     dot_take_steps(m, kg, a, lda, b, sums);
     if (l->zw) { TILE_EACH_ROW(LINEAR_ZERO_ROW) }
     if (l->residual)
@@ -160,7 +167,8 @@ QLM_INLINE void linear_begin_tail(struct linear_tail *t, size_t m, const struct 
                            l->residual ? t->residual : NULL,
                            t->out,
                            NR,
-                           NR};
+                           NR,
+                           0};
 }
 
 QLM_INLINE void linear_end_tail(const struct linear_tail *t, size_t m, const struct linear *l, size_t j, size_t count)
@@ -173,11 +181,11 @@ QLM_INLINE void linear_end_tail(const struct linear_tail *t, size_t m, const str
 QLM_KERNEL(void, linear_8)
 (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx, const int32_t *rest,
  const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, const float *residual,
- size_t ldr, float *out, size_t ldo)
+ size_t ldr, float *out, size_t ldo, int far)
 {
     int32_t left[MR];
     for (size_t i = 0; i < m; i++) left[i] = linear_left(zx[i]);
-    const struct linear l = {left, rest, sums, zw, sw, sx, bias, residual, out, ldr, ldo};
+    const struct linear l = {left, rest, sums, zw, sw, sx, bias, residual, out, ldr, ldo, far};
     struct linear_tail tail;
     const char *panel = (const char *)b;
     for (size_t j = 0; j < n; j += NR, panel += kg * NR * K_STEP) {
