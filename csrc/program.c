@@ -71,10 +71,13 @@ static size_t row_units(const struct qlm_step *step)
     }
 }
 
+static int by_sequences(const struct qlm_step *step)
+{ return step->kind == QLM_STEP_ATTENTION || step->kind == QLM_STEP_ATTENTION_8; }
+
 /* Sequences [begin, end) through one step. */
 static size_t step_units(const struct qlm_step *step, const size_t *starts, size_t begin, size_t end)
 {
-    if (step->kind != QLM_STEP_ATTENTION) return qlm_size_mul(row_units(step), starts[end] - starts[begin]);
+    if (!by_sequences(step)) return qlm_size_mul(row_units(step), starts[end] - starts[begin]);
     size_t pairs = 0;
     for (size_t s = begin; s < end; s++) {
         size_t tokens = starts[s + 1] - starts[s];
@@ -149,12 +152,14 @@ static enum qlm_status do_rows(const struct qlm_step *step, const struct operand
 }
 
 static enum qlm_status attend(const struct qlm_step *step, const struct operands *o, const size_t *starts, size_t begin,
-                              size_t end)
+                              size_t end, size_t *bad)
 {
-    size_t n = step->slots[0].width;
-    return qlm_attention(operand(o, &step->slots[0]), operand(o, &step->slots[1]), operand(o, &step->slots[2]), n,
-                         starts, begin, end, step->heads, n / step->heads, step->scale, step->causal,
-                         operand(o, &step->slots[3]));
+    size_t n = step->slots[0].width, dim = n / step->heads;
+    const float *q = operand(o, &step->slots[0]), *k = operand(o, &step->slots[1]), *v = operand(o, &step->slots[2]);
+    float *out = operand(o, &step->slots[3]);
+    if (step->kind == QLM_STEP_ATTENTION_8)
+        return qlm_attention_8(q, k, v, n, starts, begin, end, step->heads, dim, step->scale, out, bad);
+    return qlm_attention(q, k, v, n, starts, begin, end, step->heads, dim, step->scale, step->causal, out);
 }
 
 /* ---- a run ---------------------------------------------------------------------------------------------------- */
@@ -193,7 +198,7 @@ static void work_on_sequences(const struct qlm_step *step, struct run *run, cons
         units = qlm_size_add(units, step_units(step, run->starts, end, end + 1));
         end++;
     }
-    run->status = attend(step, o, run->starts, begin, end);
+    run->status = attend(step, o, run->starts, begin, end, &run->bad);
     go_on(run, end - begin, run->sequences, units);
 }
 
@@ -203,7 +208,7 @@ static void work_on_run(const struct qlm_forward *forward, struct run *run, floa
     struct operands o = {forward->x + run->first * program->hidden, workspace, run->starts[run->sequences]};
     while (run->step < program->count && run->done < until && run->status == QLM_OK) {
         const struct qlm_step *step = &program->steps[run->step];
-        if (step->kind == QLM_STEP_ATTENTION)
+        if (by_sequences(step))
             work_on_sequences(step, run, &o, until);
         else
             work_on_rows(step, run, &o, until);

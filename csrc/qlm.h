@@ -200,6 +200,11 @@ enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, siz
  * causal: a token sees itself and those before.  Sequences [begin, end). */
 enum qlm_status qlm_attention(const float *q, const float *k, const float *v, size_t ld, const size_t *starts,
                               size_t begin, size_t end, size_t heads, size_t dim, float scale, int causal, float *out);
+/* The same on codes of 8 bits (numerics.md, "Attention"); scale > 0, not causal.  QLM_NONFINITE: *bad is the flat
+ * index, as rows of heads * dim, of the first value of q, k or v that is not finite. */
+enum qlm_status qlm_attention_8(const float *q, const float *k, const float *v, size_t ld, const size_t *starts,
+                                size_t begin, size_t end, size_t heads, size_t dim, float scale, float *out,
+                                size_t *bad);
 /* out = layernorm(x [+ y]) row by row; y may be NULL. */
 void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,
                    float eps, float *out);
@@ -238,7 +243,8 @@ enum qlm_step_kind {
     QLM_STEP_LINEAR,    /* slots: x, residual (width 0: none), one for each output */
     QLM_STEP_DIVIDE,    /* x, result = x / vectors[0] by column */
     QLM_STEP_ATTENTION, /* q, k, v, result, which may be q */
-    QLM_STEP_LAYERNORM  /* x, result, which may be x; gain and bias are vectors[0] and [1] */
+    QLM_STEP_ATTENTION_8,
+    QLM_STEP_LAYERNORM /* x, result, which may be x; gain and bias are vectors[0] and [1] */
 };
 struct qlm_step {
     enum qlm_step_kind kind;

@@ -9,6 +9,9 @@ Three polynomials carry exp, tanh and erf:
   near -3.93 hardly at all;
 - ``(tanh(a) / a - 1) / t`` with t = a**2 for a in [0, 0.55], weighted by what an error does to tanh(a).
 
+A fourth makes attention's weights of 8 bits: ``(255 * 2**r - 255) / r`` on [-1 / 2, 1 / 2], weighted by what an error
+does to 2**r; printed from the first power on.
+
 Each fit is minimax by Lawson's iteration: weighted least squares, each weight multiplied by the error at its point.
 Then the coefficients are rounded to float32 one after the other, lowest power first, and the rest is fitted again.
 """
@@ -107,6 +110,9 @@ def main() -> None:
 
     points = chebyshev_points(0.0, 0.55**2)
     fit("QLM_TANH", points, small_tanh, lambda t: t * mp.sqrt(t) / mp.tanh(mp.sqrt(t)), 4)
+
+    points = chebyshev_points(-0.5, 0.5)
+    fit("QLM_WEIGHT", points, lambda r: 255 * mp.expm1(r * mp.log(2)) / r, lambda r: abs(r / 255 / mp.power(2, r)), 2)
 
     show_halves("log(2)", mp.log(2))
     show_halves("log2(e)", 1 / mp.log(2))

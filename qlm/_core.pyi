@@ -185,6 +185,9 @@ def attention(
     """softmax(q k^T * scale) v by head, [t, n], within each sequence: rows starts[s] to starts[s + 1], from 0 to t.
     q, k and v [t, n] may be views whose rows lie apart by one stride."""
 
+def attention_8(q: F32, k: F32, v: F32, starts: I64, heads: int, scale: float, out: F32 | None = None) -> F32:
+    """The same on codes of 8 bits, not causal; scale > 0.  NonFinite where q, k or v is not finite."""
+
 def layernorm(x: F32, residual: F32 | None, gain: F32, bias: F32, eps: float, out: F32 | None = None) -> F32:
     """(x + residual - mean) / sqrt(variance + eps) * gain + bias for each row of [rows, n]."""
 
@@ -233,8 +236,9 @@ class Program:
 
     A Slot is (at, width), floats of the workspace, or (None, hidden), the rows themselves.  Steps:
     ("linear", x, Input, weights, biases, activation, residual, outs): the residual is the first output's;
-    ("divide", x, out, divisor); ("attention", q, k, v, out, heads, scale, causal); ("layernorm", x, out, gain, bias,
-    eps).  out may be x, q, or a linear's residual.
+    ("divide", x, out, divisor); ("attention", q, k, v, out, heads, scale, causal);
+    ("attention_8", q, k, v, out, heads, scale); ("layernorm", x, out, gain, bias, eps).  out may be x, q, or a
+    linear's residual.
     """
 
     def __new__(cls, hidden: int, width: int, steps: tuple[tuple[Any, ...], ...]) -> Program: ...

@@ -403,6 +403,44 @@ def attention(q, k, v, starts: Sequence[int], heads: int, scale, causal: bool, e
     return canonical(out)
 
 
+WEIGHT = [F32(float.fromhex(c)) for c in ("0x1.c0dfb40p+3", "0x1.ee1c40p+5", "0x1.619304p+7")]
+
+
+def attention_weights(x) -> np.ndarray:
+    """rint(255 * 2**(x - max)) over the last axis, by one polynomial; 0 below -30 and for NaN."""
+    x = f32(x)
+    with np.errstate(invalid="ignore"):
+        d = x - x.max(axis=-1, keepdims=True, initial=F32(-np.inf), where=~np.isnan(x))
+    d = np.where(d > F32(-30), d, F32(-30)).astype(F32)
+    count = np.rint(d)
+    p = fma(fma(fma(WEIGHT[0], d - count, WEIGHT[1]), d - count, WEIGHT[2]), d - count, F32(255))
+    return np.rint(np.ldexp(p, count.astype(int))).astype(np.int64)
+
+
+def attention_8(q, k, v, starts: Sequence[int], heads: int, scale) -> np.ndarray:
+    """The same as `attention` on codes: of q and k by token, of v by sequence and feature."""
+    q, k, v = f32(q), f32(k), f32(v)
+    dim = q.shape[1] // heads
+    out = np.zeros(q.shape, F32)
+
+    def codes(x, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        largest = np.abs(x).max(axis=axis, initial=0)
+        scales = np.array([choose_qparams(-a, a, "int8", True)[0] for a in largest], F32)
+        return quantize(x, np.expand_dims(scales, axis), 0, -127, 127), scales
+
+    for begin, end in pairwise(starts):
+        (qc, qs), (kc, ks), (vc, vs) = (codes(x[begin:end], axis) for x, axis in ((q, 1), (k, 1), (v, 0)))
+        factor = (qs * F32(scale)) * F32(float.fromhex("0x1.715476p+0"))
+        for head in range(heads):
+            columns = slice(head * dim, (head + 1) * dim)
+            scores = (f32(integer_product(qc[:, columns], kc[:, columns])) * ks) * factor[:, None]
+            weights = attention_weights(scores)
+            inverse = F32(1) / f32(weights.sum(axis=1))
+            sums = f32(integer_product(weights, vc[:, columns].T))
+            out[begin:end, columns] = (sums * vs[columns]) * inverse[:, None]
+    return canonical(out)
+
+
 def pool(x, starts: Sequence[int], how: str, normalize: bool) -> np.ndarray:
     x = f32(x)
     rows = []

@@ -33,3 +33,5 @@ QLM_KERNEL(void, left_widen)
         for (size_t i = 0; i < n; i++) bytes[i] = codes[i] ^ flip;
     }
 }
+
+#include "weights.inc.h"

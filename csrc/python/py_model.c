@@ -31,8 +31,9 @@ struct attention {
     size_t *costs; /* sequence s costs the units costs[s] .. costs[s + 1] */
     size_t next;   /* the first sequence that is still to be done */
     float scale;
-    int causal;
+    int causal, by_codes; /* by_codes: attention_8 */
     float *out;
+    size_t bad;
 };
 
 /* Float32 [t, n] whose rows may lie apart, by the same stride for all that share `attention`. */
@@ -93,6 +94,9 @@ static enum qlm_status attention_slice(void *context, size_t begin, size_t end)
     struct attention *a = context;
     size_t first = a->next;
     while (a->next < a->sequences && a->costs[a->next] < end) a->next++;
+    if (a->by_codes)
+        return qlm_attention_8(a->q, a->k, a->v, a->ld, a->starts, first, a->next, a->heads, a->n / a->heads, a->scale,
+                               a->out, &a->bad);
     return qlm_attention(a->q, a->k, a->v, a->ld, a->starts, first, a->next, a->heads, a->n / a->heads, a->scale,
                          a->causal, a->out);
 }
@@ -115,26 +119,52 @@ static PyObject *run_attention(PyObject *module, struct attention *a, PyObject *
     a->out = qlm_data(result);
     int failed = qlm_run_slices(&work, attention_slice, a, &status);
     if (!failed && status == QLM_OK) return result;
-    if (!failed) qlm_raise_status(module, status, 0, "this attention");
+    if (!failed) qlm_raise_status(module, status, a->bad, "this attention");
     Py_DECREF(result);
     return NULL;
+}
+
+int qlm_check_positive(float value, const char *name)
+{
+    if (value > 0) return 0;
+    PyErr_Format(PyExc_ValueError, "%s must be positive", name);
+    return -1;
+}
+
+/* q, k, v, starts, heads and scale; then the attention. */
+static PyObject *attend(PyObject *module, PyObject *const *bound, struct attention *a, PyObject *out)
+{
+    PyObject *result = NULL;
+    if (take_strided(bound[0], "q", a, &a->q) || take_strided(bound[1], "k", a, &a->k)) return NULL;
+    if (take_strided(bound[2], "v", a, &a->v) || take_heads(bound[4], a)) return NULL;
+    if (qlm_take_float(bound[5], "scale", &a->scale)) return NULL;
+    if (a->by_codes && qlm_check_positive(a->scale, "scale")) return NULL;
+    a->starts = qlm_take_starts(bound[3], a->rows, &a->sequences);
+    if (a->starts && weigh_sequences(a) == 0) result = run_attention(module, a, out);
+    PyMem_Free(a->starts);
+    PyMem_Free(a->costs);
+    return result;
 }
 
 QLM_FUNCTION(attention)
 {
     static const struct qlm_signature signature = {
         "attention", 7, 8, {"q", "k", "v", "starts", "heads", "scale", "causal", "out"}};
-    PyObject *bound[8], *result = NULL;
+    PyObject *bound[8];
     struct attention a = {0};
     if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
-    if (take_strided(bound[0], "q", &a, &a.q) || take_strided(bound[1], "k", &a, &a.k)) return NULL;
-    if (take_strided(bound[2], "v", &a, &a.v) || take_heads(bound[4], &a)) return NULL;
-    if (qlm_take_float(bound[5], "scale", &a.scale) || qlm_take_flag(bound[6], "causal", 0, &a.causal)) return NULL;
-    a.starts = qlm_take_starts(bound[3], a.rows, &a.sequences);
-    if (a.starts && weigh_sequences(&a) == 0) result = run_attention(module, &a, bound[7]);
-    PyMem_Free(a.starts);
-    PyMem_Free(a.costs);
-    return result;
+    if (qlm_take_flag(bound[6], "causal", 0, &a.causal)) return NULL;
+    return attend(module, bound, &a, bound[7]);
+}
+
+QLM_FUNCTION(attention_8)
+{
+    static const struct qlm_signature signature = {
+        "attention_8", 6, 7, {"q", "k", "v", "starts", "heads", "scale", "out"}};
+    PyObject *bound[7];
+    struct attention a = {.by_codes = 1};
+    if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
+    return attend(module, bound, &a, bound[6]);
 }
 
 /* ---- layernorm ------------------------------------------------------------------------------------------------- */
@@ -406,6 +436,8 @@ PyMethodDef qlm_model_methods[] = {
     QLM_METHOD(attention, "attention(q, k, v, starts, heads, scale, causal, out=None) -> float32 [t, n]\n\n"
                           "softmax(q k^T * scale) v by head within each sequence starts[s]..starts[s + 1]. q, k, v "
                           "[t, n]: rows may lie apart, by one stride for all three."),
+    QLM_METHOD(attention_8, "attention_8(q, k, v, starts, heads, scale, out=None) -> float32 [t, n]\n\n"
+                            "The same on codes of 8 bits; scale > 0. NonFinite where q, k or v is not finite."),
     QLM_METHOD(layernorm, "layernorm(x, residual, gain, bias, eps, out=None) -> float32 [rows, n]\n\n"
                           "(x + residual - mean) / sqrt(variance + eps) * gain + bias by row; residual may be None."),
     QLM_METHOD(gather,

@@ -155,8 +155,8 @@ static int take_divide(struct reader *r)
     return take_vector(r, r->items[2], "divisor", r->parts->slots[0].width, &r->step->vectors[0]);
 }
 
-/* q, k, v, out, heads, scale, causal */
-static int take_attention(struct reader *r)
+/* q, k, v, out, heads, scale */
+static int take_heads(struct reader *r)
 {
     if (take_slots(r, 4) || check_widths(r, 4)) return -1;
     if (qlm_take_size(r->items[4], "heads", &r->step->heads)) return -1;
@@ -165,9 +165,15 @@ static int take_attention(struct reader *r)
                      r->step->heads);
         return -1;
     }
-    if (qlm_take_float(r->items[5], "scale", &r->step->scale)) return -1;
-    return qlm_take_flag(r->items[6], "causal", 0, &r->step->causal);
+    return qlm_take_float(r->items[5], "scale", &r->step->scale);
 }
+
+/* ... and causal */
+static int take_attention(struct reader *r)
+{ return take_heads(r) || qlm_take_flag(r->items[6], "causal", 0, &r->step->causal) ? -1 : 0; }
+
+static int take_attention_8(struct reader *r)
+{ return take_heads(r) || qlm_check_positive(r->step->scale, "scale") ? -1 : 0; }
 
 /* x, out, gain, bias, eps */
 static int take_layernorm(struct reader *r)
@@ -181,11 +187,11 @@ static int take_layernorm(struct reader *r)
 }
 
 /* In the order of enum qlm_step_kind. */
-static const char *const step_words[] = {"linear", "divide", "attention", "layernorm", NULL};
+static const char *const step_words[] = {"linear", "divide", "attention", "attention_8", "layernorm", NULL};
 static const struct {
     Py_ssize_t items;
     int (*take)(struct reader *r);
-} step_forms[] = {{7, take_linear}, {3, take_divide}, {7, take_attention}, {5, take_layernorm}};
+} step_forms[] = {{7, take_linear}, {3, take_divide}, {7, take_attention}, {6, take_attention_8}, {5, take_layernorm}};
 
 static int take_step(struct reader *r, PyObject *object)
 {
@@ -340,6 +346,7 @@ static const char program_doc[] =
     "('linear', x, Input, weights, biases, activation, residual, outs)\n"
     "('divide', x, out, divisor)\n"
     "('attention', q, k, v, out, heads, scale, causal)\n"
+    "('attention_8', q, k, v, out, heads, scale)\n"
     "('layernorm', x, out, gain, bias, eps)";
 
 static PyType_Slot program_slots[] = {

@@ -44,7 +44,8 @@ int qlm_take_tuple(PyObject *object, const char *name, size_t count, PyObject *c
 int qlm_check_weight(const struct qlm_linear_input *input, const struct qlm_packed *weight);
 int qlm_check_params(const struct qlm_input_object *object, const struct qlm_linear_input *input);
 void qlm_raise_midpoints(void);
-/* ---- py_model.c: of a layer norm ------------------------------------------------------------------------------- */
+/* ---- py_model.c ------------------------------------------------------------------------------------------------ */
+int qlm_check_positive(float value, const char *name);
 int qlm_take_eps(PyObject *object, float *eps);
 
 #endif

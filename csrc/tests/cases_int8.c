@@ -121,6 +121,15 @@ static void left_widen(const struct qlm_kernels *kernels, struct rng *rng, struc
     record_left(kernels, record, drawn_left(kernels, rng, type, n), n, left_shift(kernels, type));
 }
 
+static void left_weights(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    size_t n = rng_length(rng);
+    float *x = drawn_floats(rng, rng_flavour(rng), 0.5f, n);
+    void *left = operand(n * left_size(kernels));
+    record_int(record, kernels->left_weights(x, n, left));
+    record_left(kernels, record, left, n, kernels->left_type == QLM_LEFT_S8 ? -128 : 0);
+}
+
 static void left_sum(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     const struct qlm_type *type = drawn_type(rng);
@@ -251,6 +260,7 @@ const struct kernel_case int8_kernel_cases[] = {
     {"left_interval", left_interval},
     {"left_finite", left_finite},
     {"left_widen", left_widen},
+    {"left_weights", left_weights},
     {"left_sum", left_sum},
     {"gemm_8", gemm_8},
     {"linear_8", linear_8},

@@ -29,6 +29,7 @@ struct attention {
     float scale, *out;
     int causal;
     enum qlm_status status;
+    size_t bad;
 };
 
 static void attend(void *context, size_t begin, size_t end)
@@ -38,6 +39,33 @@ static void attend(void *context, size_t begin, size_t end)
     enum qlm_status status = qlm_attention(a->qkv, a->qkv + width, a->qkv + 2 * width, a->ld, a->starts, begin, end,
                                            a->heads, a->dim, a->scale, a->causal, a->out);
     if (status != QLM_OK) a->status = status;
+}
+
+static void attend_8(void *context, size_t begin, size_t end)
+{
+    struct attention *a = context;
+    size_t width = a->heads * a->dim, bad;
+    enum qlm_status status = qlm_attention_8(a->qkv, a->qkv + width, a->qkv + 2 * width, a->ld, a->starts, begin, end,
+                                             a->heads, a->dim, a->scale, a->out, &bad);
+    if (status != QLM_OK) a->status = status;
+    if (status == QLM_NONFINITE && bad < a->bad) a->bad = bad;
+}
+
+/* What is left of the output where a value is not finite is unspecified. */
+static void attention_8(const struct manner *manner, struct rng *rng, struct record *record)
+{
+    struct attention a = {
+        .heads = 1 + rng_below(rng, 4), .dim = 1 + rng_below(rng, 70), .scale = 0.125f, .bad = SIZE_MAX};
+    size_t sequences = drawn_starts(rng, a.starts), tokens = a.starts[sequences], width = a.heads * a.dim;
+    a.ld = 3 * width + rng_below(rng, 4);
+    float *qkv = drawn_floats(rng, rng_flavour(rng), tokens * a.ld);
+    a.qkv = qkv;
+    a.out = must_alloc(tokens * width * sizeof *a.out);
+    in_slices(manner, sequences, attend_8, &a);
+    record_int(record, a.status);
+    if (a.status == QLM_OK) record_floats(record, a.out, tokens * width);
+    free(qkv);
+    free(a.out);
 }
 
 static void attention(const struct manner *manner, struct rng *rng, struct record *record)
@@ -179,7 +207,10 @@ static void forward(const struct manner *manner, struct rng *rng, struct record 
     struct qlm_linear_input input = {.kind = QLM_INPUT_FLOAT, .k = n};
     struct qlm_step steps[] = {
         {.kind = QLM_STEP_LINEAR, .slots = linear_slots, .input = input, .outputs = qkv, .count = 3},
-        {.kind = QLM_STEP_ATTENTION, .slots = attention_slots, .scale = 0.125f, .heads = heads},
+        {.kind = rng_below(rng, 2) ? QLM_STEP_ATTENTION : QLM_STEP_ATTENTION_8,
+         .slots = attention_slots,
+         .scale = 0.125f,
+         .heads = heads},
         {.kind = QLM_STEP_DIVIDE, .slots = divide_slots, .vectors = {divisor}},
         {.kind = QLM_STEP_LINEAR, .slots = last_slots, .input = input, .outputs = &last, .count = 1},
         {.kind = QLM_STEP_LAYERNORM, .slots = norm_slots, .vectors = {gain, bias}, .eps = 1e-6f}};
@@ -201,6 +232,6 @@ static void forward(const struct manner *manner, struct rng *rng, struct record 
 }
 
 const struct driver_case model_cases[] = {
-    {"attention", attention}, {"layernorm", layernorm}, {"gather", gather}, {"pool", pool},
-    {"add, map", elements},   {"forward", forward},     {NULL, NULL},
+    {"attention", attention}, {"attention_8", attention_8}, {"layernorm", layernorm}, {"gather", gather},
+    {"pool", pool},           {"add, map", elements},       {"forward", forward},     {NULL, NULL},
 };

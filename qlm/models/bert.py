@@ -42,6 +42,7 @@ class Names(NamedTuple):
     """The names in one layer, linears as they are called together."""
 
     qkv: tuple[str, str, str]
+    seen: str
     attention: tuple[str]
     attention_norm: str
     up: tuple[str]
@@ -54,6 +55,7 @@ class Names(NamedTuple):
         query, key, value = (f"{layer}.attention.self.{name}" for name in ("query", "key", "value"))
         return cls(
             (query, key, value),
+            f"{layer}.attention.self",
             (f"{layer}.attention.output.dense",),
             f"{layer}.attention.output.LayerNorm",
             (f"{layer}.intermediate.dense",),
@@ -181,7 +183,8 @@ class Bert(Model):
         eps, heads = self._facts.eps, self._facts.heads
         for layer in self._layers:
             q, k, v = on.linear(layer.qkv, x)
-            seen = on.attention(q, k, v, heads, self._scale, False)
+            by_codes = all(self.weights.linears[name].reads_bytes for name in layer.qkv)
+            seen = on.attention(layer.seen, (q, k, v), heads, self._scale, by_codes=by_codes)
             (x,) = on.linear(layer.attention, seen, residual=x)
             x = on.layernorm(x, self._norms[layer.attention_norm], eps)
             (wide,) = on.linear(layer.up, x, activation=self._facts.act)

@@ -99,6 +99,12 @@ class Linear:
         return self.weight.bits if isinstance(self.weight, QTensor) else 8 * self.weight.dtype.itemsize
 
     @property
+    def reads_bytes(self) -> bool:
+        """Whether its input becomes codes of 8 bits or fewer, with one scale for a token or for all."""
+        feed = self.activations
+        return feed is not None and feed.group_size is None and feed.dtype not in ("int16", "uint16")
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the weight as stored, its parameters included, without the bias."""
         return int(self.weight.nbytes)

@@ -31,8 +31,9 @@ class Machine(Protocol[V]):
     ) -> tuple[V, ...]:
         """act(x W^T + bias) + residual of each linear; a residual is for one linear and cannot be read again."""
 
-    def attention(self, q: V, k: V, v: V, heads: int, scale: float, causal: bool) -> V:
-        """softmax(q k^T * scale) v by head, within each sequence; q cannot be read again."""
+    def attention(self, name: str, qkv: tuple[V, V, V], heads: int, scale: float, *, by_codes: bool) -> V:
+        """softmax(q k^T * scale) v by head, within each sequence, on floats or on codes of 8 bits; q cannot be read
+        again.  `name` is for messages."""
 
     def layernorm(self, x: V, norm: Norm, eps: float) -> V:
         """By (gain, bias); x cannot be read again."""
@@ -53,9 +54,16 @@ class Eager:
         self._tap(names, x)
         return tuple(self._linears.run(names, x, activation, residual))
 
-    def attention(self, q: Floats, k: Floats, v: Floats, heads: int, scale: float, causal: bool) -> Floats:
+    def attention(
+        self, name: str, qkv: tuple[Floats, Floats, Floats], heads: int, scale: float, *, by_codes: bool
+    ) -> Floats:
         """As Machine says."""
-        return _core.attention(q, k, v, self._starts, heads, scale, causal)
+        if not by_codes:
+            return _core.attention(*qkv, self._starts, heads, scale, False)
+        try:
+            return _core.attention_8(*qkv, self._starts, heads, scale)
+        except _core.NonFinite as error:
+            raise not_finite(name, *divmod(error.args[0], qkv[0].shape[1])) from None
 
     def layernorm(self, x: Floats, norm: Norm, eps: float) -> Floats:
         """As Machine says."""
@@ -101,9 +109,15 @@ class Recorder:
         self._step(names[0], "divide", x, quotient, divisor)
         return quotient
 
-    def attention(self, q: Value, k: Value, v: Value, heads: int, scale: float, causal: bool) -> Value:
+    def attention(
+        self, name: str, qkv: tuple[Value, Value, Value], heads: int, scale: float, *, by_codes: bool
+    ) -> Value:
         """As Machine says."""
-        self._step("attention", "attention", q, k, v, q, heads, scale, causal)
+        q = qkv[0]
+        if by_codes:
+            self._step(name, "attention_8", *qkv, q, heads, scale)
+        else:
+            self._step(name, "attention", *qkv, q, heads, scale, False)
         return q
 
     def layernorm(self, x: Value, norm: Norm, eps: float) -> Value:

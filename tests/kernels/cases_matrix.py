@@ -363,6 +363,19 @@ def left_widen(setting: Setting) -> Iterator[Case]:
             yield Case(given, {"a": elements[:n]})
 
 
+@cases_of("left_weights")
+def left_weights(setting: Setting) -> Iterator[Case]:
+    left, rng = setting.constants.left_type, setting.rng
+    for n in lengths_and_long(setting):
+        drawn = rng.normal(0, rng.choice([0.1, 4, 100]), n).astype(F32)
+        ties = (rng.choice([0, 0.5, -1.5, -12.5, 29.5, -30], n) + rng.choice([0, 1e-6, -1e-6], n)).astype(F32)
+        for x in (drawn, ties, special(rng, n), np.full(n, -np.inf, F32)):
+            with np.errstate(all="ignore"):
+                codes = ref.attention_weights(x)
+            elements = (codes - (128 if left == S8 else 0)).astype(LEFT_DTYPES[left])
+            yield Case({"x": x, "n": n, "a": poison(n, LEFT_DTYPES[left])}, {"a": elements}, result=int(codes.sum()))
+
+
 @cases_of("left_sum")
 def left_sum(setting: Setting) -> Iterator[Case]:
     left = setting.constants.left_type

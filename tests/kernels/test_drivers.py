@@ -209,6 +209,43 @@ def test_attention(heads, dim, causal, rng, bench):
     same(got, ref.attention(q, k, v, STARTS, heads, scale, causal, bench.evaluate))
 
 
+@pytest.mark.parametrize("spread", [1, 30])
+@pytest.mark.parametrize(("heads", "dim"), [(1, 32), (3, 16), (2, 5), (4, 1), (2, 33), (1, 70)])
+def test_attention_8(heads, dim, spread, rng):
+    qkv = (spread * rng.standard_normal((STARTS[-1], 3 * heads * dim))).astype(F32)
+    q, k, v = (qkv[:, i * heads * dim : (i + 1) * heads * dim] for i in range(3))
+    v[:, 0] = 0
+    q[5] = 0
+    scale = float(F32(dim**-0.5))
+    got = _core.attention_8(q, k, v, np.array(STARTS, np.int64), heads, scale)
+    same(got, ref.attention_8(q, k, v, STARTS, heads, scale))
+
+
+def test_attention_8_in_place_and_huge(rng):
+    """The result may be q; scores past float32's range give NaN, not something else."""
+    q, k, v = rng.standard_normal((3, STARTS[-1], 24)).astype(F32)
+    starts = np.array(STARTS, np.int64)
+    wanted = ref.attention_8(q, k, v, STARTS, 3, 0.25)
+    _core.attention_8(q, k, v, starts, 3, 0.25, q)
+    same(q, wanted)
+    with np.errstate(all="ignore"):
+        huge = ref.attention_8(q * F32(1e37), k * F32(1e37), v, STARTS, 3, 0.25)
+    assert np.isnan(huge).any()
+    same(_core.attention_8(q * F32(1e37), k * F32(1e37), v, starts, 3, 0.25), huge)
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_attention_8_names_the_value_that_is_not_finite(rng, which, value):
+    qkv = rng.standard_normal((3, STARTS[-1], 24)).astype(F32)
+    qkv[which, 30, 17] = value
+    with pytest.raises(_core.NonFinite) as caught:
+        _core.attention_8(*qkv, np.array(STARTS, np.int64), 3, 0.25)
+    assert caught.value.args[0] == 30 * 24 + 17
+    with pytest.raises(ValueError, match="scale must be positive"):
+        _core.attention_8(*qkv, np.array(STARTS, np.int64), 3, 0.0)
+
+
 @pytest.mark.parametrize("n", [1, 3, 16, 17, 384])
 def test_layernorm(n, rng):
     x, y = rng.standard_normal((2, 9, n)).astype(F32)

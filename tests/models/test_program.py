@@ -93,7 +93,7 @@ def test_the_value_that_is_not_finite_is_named(rng: np.random.Generator) -> None
     ("steps", "error", "words"),
     [
         ((1,), TypeError, "a step must be a tuple"),
-        ((("sum",),), ValueError, "a step's kind must be one of linear, divide, attention, layernorm"),
+        ((("sum",),), ValueError, "a step's kind must be one of linear, divide, attention, attention_8, layernorm"),
         ((("divide", (0, 4)),), ValueError, "the step 'divide' has 3 items, got 1"),
         ((("divide", 0, (0, 4), np.ones(4, np.float32)),), TypeError, "a slot must be a tuple"),
         ((("divide", (5, 4), (0, 4), np.ones(4, np.float32)),), ValueError, "outside the rows and the workspace"),
@@ -102,6 +102,7 @@ def test_the_value_that_is_not_finite_is_named(rng: np.random.Generator) -> None
         ((("divide", (0, 4), (0, 3), np.ones(4, np.float32)),), ValueError, "operands are 4 and 3 wide"),
         ((("divide", (0, 4), (4, 4), np.ones(3, np.float32)),), ValueError, "divisor"),
         ((("attention", (0, 4), (0, 4), (0, 4), (0, 4), 3, 1.0, False),), ValueError, "heads must divide"),
+        ((("attention_8", (0, 4), (0, 4), (0, 4), (0, 4), 2, 0.0),), ValueError, "scale must be positive"),
         ((("layernorm", (0, 4), (0, 4), np.ones(4, np.float32), np.ones(4, np.float32), -1.0),), ValueError, "eps"),
         ((("linear", (0, 4), None, (), None, None, None, ()),), TypeError, "input must be an Input"),
         ((("linear", (0, 4), _core.Input("float"), (), None, None, None, ()),), ValueError, "weights must be"),
