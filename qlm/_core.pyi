@@ -51,6 +51,9 @@ def choose_qparams(min: F32, max: F32, dtype: str, symmetric: bool) -> tuple[F32
 def interval_params(min: F32, max: F32, dtype: str) -> tuple[F32, F32, U8]:
     """(scale, offset, constant), each [n]; ValueError where a midpoint overflows, with the index."""
 
+def first_bad(x: F32, scale: bool = False) -> int:
+    """Flat index of the first value that is not finite (scale: nor > 0 with a finite inverse); -1: there is none."""
+
 def round_up_half(scale: F32, /) -> F32:
     """Each scale rounded up to a float16, [n]; inf past 65504."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from .errors import shown
 
 Array = npt.NDArray[Any]
@@ -51,7 +52,8 @@ def as_float32(x: object, name: str) -> Floats:
 def to_float32(array: Array) -> Floats:
     """The same of an array that `as_real` has passed."""
     if array.dtype is _FLOAT32:
-        return contiguous(array, _FLOAT32)
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else contiguous(array, _FLOAT32)
     with np.errstate(over="ignore", invalid="ignore"):
         return contiguous(array, _FLOAT32)
 
@@ -66,10 +68,15 @@ def as_float32_finite(x: object, name: str) -> Floats:
     """as_float32; ValueError where a number is not finite."""
     source = as_real(x, name)
     data = to_float32(source)
-    bad = ~np.isfinite(data)
-    if bad.any():
-        raise nonfinite_error(name, source, int(np.argmax(bad)))
+    check_finite(name, source, data)
     return data
+
+
+def check_finite(name: str, source: Array, data: Floats) -> None:
+    """ValueError: `data`, the argument `source` as C-contiguous float32, holds a number that is not finite."""
+    bad = _core.first_bad(data)
+    if bad >= 0:
+        raise nonfinite_error(name, source, bad)
 
 
 def nonfinite_error(name: str, source: Array, flat: int) -> ValueError:
@@ -144,6 +151,8 @@ def axis_number(shape: Sequence[int], axis: object) -> int:
 
 def broadcast_shape(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
     """The shape that two arrays broadcast to: np.broadcast_shapes, which ends at 32 axes.  ValueError: none."""
+    if not a and not b:
+        return ()
     count = max(len(a), len(b))
     pairs = list(zip((*[1] * (count - len(a)), *a), (*[1] * (count - len(b)), *b), strict=True))
     if any(m != n and m != 1 and n != 1 for m, n in pairs):
@@ -163,6 +172,8 @@ def params_shape(shape: Sequence[int], axis: int | None, group_size: int | None)
 def layout(shape: Sequence[int], axis: int | None, group_size: int | None) -> Layout:
     """(outer, channels, inner, group) as the C core counts an array's parameters (csrc/qlm.h)."""
     if axis is not None:
+        if len(shape) == 2:
+            return (1, shape[0], shape[1], 0) if axis == 0 else (shape[0], shape[1], 1, 0)
         return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), 0
     if group_size is not None:
         return 1, math.prod(shape[:-1]), shape[-1], min(group_size, max(shape[-1], 1))

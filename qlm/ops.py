@@ -15,6 +15,7 @@ from .arrays import (
     as_real,
     axis_number,
     buffer_for,
+    check_finite,
     check_out,
     choice,
     deliver,
@@ -52,21 +53,17 @@ class _Subject(NamedTuple):
     data: Floats
     axis: int | None
     group_size: int | None
+    layout: Layout
+    params_shape: tuple[int, ...]
 
     @classmethod
     def of(cls, x: object, axis: object, group_size: object, lent_axis: int | None = None) -> _Subject:
         source = as_real(x, "x")
         axis = _joint_axis(source.shape, axis, lent_axis)
         number, group = granularity(source.shape, axis, group_size)
-        return cls(source, to_float32(source), number, group)
-
-    @property
-    def layout(self) -> Layout:
-        return layout(self.source.shape, self.axis, self.group_size)
-
-    @property
-    def params_shape(self) -> tuple[int, ...]:
-        return params_shape(self.source.shape, self.axis, self.group_size)
+        shape = source.shape
+        where, params = layout(shape, number, group), params_shape(shape, number, group)
+        return cls(source, to_float32(source), number, group, where, params)
 
     def refuse(self, bad: int) -> None:
         """Raises for the element `bad`, if there is one."""
@@ -117,7 +114,7 @@ def quantize(
     qtype = dtypes.get(dtype)
     choice("grid", grid, GRIDS)
     choice("nonfinite", nonfinite, ("raise", "saturate"))
-    watcher = observers.resolve(observer)
+    watcher = _watcher(observer)
     subject = _Subject.of(x, axis, group_size, watcher.axis)
     check_out(out, subject.source.shape, qtype.storage)
     buffer = buffer_for(out, subject.source.shape, qtype.storage, subject.data)
@@ -134,6 +131,14 @@ def quantize(
         use = qparams.symmetric_or_default(_joint_symmetric(symmetric, watcher.symmetric), qtype)
         params = _quantize_observed(subject, qtype, use, watcher, saturate, buffer)
     return QTensor._make(deliver(buffer, out), params, qtype, subject.axis, subject.group_size)
+
+
+_MINMAX = observers.MinMax()
+
+
+def _watcher(observer: object) -> observers.Observer:
+    """An observer for one array, of which nothing is asked but settings and `estimate`: min-max is made once."""
+    return _MINMAX if type(observer) is str and observer == "minmax" else observers.resolve(observer)
 
 
 # ---- the three ways to parameters --------------------------------------------------------------------------------
@@ -256,7 +261,7 @@ def estimate_range(
 
     An empty range is 0, 0.  ValueError: NaN or an infinity, found in the same pass.
     """
-    watcher = observers.resolve(observer)
+    watcher = _watcher(observer)
     subject = _Subject.of(x, axis, group_size, watcher.axis)
     low, high = watcher.estimate(subject.source, subject.data, subject.layout)
     return shaped(low, subject.params_shape), shaped(high, subject.params_shape)
@@ -344,9 +349,7 @@ def fake_quantize_backward(
     if incoming.source.shape != subject.source.shape:
         raise ValueError(f"grad must have x's shape {subject.source.shape}, got {incoming.source.shape}")
     for name, part in (("grad", incoming), ("x", subject)):
-        bad = ~np.isfinite(part.data)
-        if bad.any():
-            raise nonfinite_error(name, part.source, int(np.argmax(bad)))
+        check_finite(name, part.source, part.data)
     shape = subject.params_shape
     flat = qparams.flat_scale(qparams.given_scale(scale, shape, positive=True))
     zero = qparams.flat_zeros(qparams.given_zero_point(zero_point, shape, qtype))

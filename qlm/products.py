@@ -91,8 +91,8 @@ def pack(weight: object) -> PackedWeight:
     if source.ndim != 2:
         raise ValueError(f"weight must be [out, in], got the shape {source.shape}")
     data = to_float32(source)
-    bad = ~np.isfinite(data)
-    nonfinite = nonfinite_error("weight", source, int(np.argmax(bad))) if bad.any() else None
+    bad = _core.first_bad(data)
+    nonfinite = nonfinite_error("weight", source, bad) if bad >= 0 else None
     return PackedWeight._make(_core.pack(data, None, 0, None, None, None), nonfinite)
 
 
@@ -100,7 +100,7 @@ def _pack_codes(weight: QTensor) -> _core.PackedWeight:
     if weight.ndim != 2:
         raise ValueError(f"weight must be [out, in], got the shape {weight.shape}")
     rows = _row_params(weight)
-    codes = contiguous(weight.values, weight.values.dtype.newbyteorder("="))
+    codes = contiguous(weight.values, _native(weight.values))
     return _core.pack(codes, weight.dtype, rows.group, rows.scale, rows.zero, rows.offset)
 
 
@@ -263,7 +263,7 @@ def _float_feed(source: Array, packed: PackedWeight) -> _Feed:
 def _code_feed(x: QTensor, packed: PackedWeight) -> _Feed:
     params = _row_params(x)
     _check_groups(params.group, packed)
-    codes = contiguous(x.values, x.values.dtype.newbyteorder("="))
+    codes = contiguous(x.values, _native(x.values))
     how = _core.Input(
         "codes", dtype=x.dtype, group=params.group, scale=params.scale, zero=params.zero, offset=params.offset
     )
@@ -405,6 +405,9 @@ class _Plan(NamedTuple):
     def matrices(self, a: Array, b: Array, out: Array) -> Iterator[tuple[Array, Array, Array]]:
         """Views of a [m, k], b [k, n] and out [m, n], matrix by matrix."""
         rows, columns = self.left[-2], self.right[-1]
+        if not self.batch:
+            yield a.reshape(self.left), b.reshape(self.right), out.reshape(rows, columns)
+            return
         left = np.broadcast_to(a.reshape(self.left), (*self.batch, *self.left[-2:]))
         right = np.broadcast_to(b.reshape(self.right), (*self.batch, *self.right[-2:]))
         target = out.reshape(*self.batch, rows, columns)
@@ -417,20 +420,28 @@ def _result(a: tuple[int, ...], b: tuple[int, ...], batch: tuple[int, ...]) -> t
 
 
 def _integer_product(a: Array, b: Array, plan: _Plan) -> Array:
-    names = sorted((a.dtype.name, b.dtype.name))
-    for name, array in (("a", a), ("b", b)):
-        if array.dtype.name not in _CODES:
-            raise TypeError(f"{name} must hold int8, uint8, int16 or uint16 for an exact product, got {array.dtype}")
-    wide = plan.left[-1] > _INT32_BOUND.get((names[0], names[1]), -1)
+    left_name, right_name = _code_name("a", a), _code_name("b", b)
+    wide = plan.left[-1] > _INT32_BOUND.get((min(left_name, right_name), max(left_name, right_name)), -1)
     out = np.zeros(plan.result, np.int64 if wide else np.int32)
     if not out.size or not plan.left[-1]:
         return out
-    one = np.ones(1, np.float32)
     for left, right, target in plan.matrices(a, b, out):
-        packed = _core.pack(_transposed(right), b.dtype.name, 0, one, None, None)
-        rows = contiguous(left, a.dtype.newbyteorder("="))
-        _core.matmul_codes(rows, a.dtype.name, packed, wide, target)
+        packed = _core.pack(_transposed(right), right_name, 0, None, None, None)
+        rows = contiguous(left, _native(a))
+        _core.matmul_codes(rows, left_name, packed, wide, target)
     return out
+
+
+def _code_name(argument: str, array: Array) -> str:
+    """The name of the array's type; from its letter, since NumPy takes microseconds to make one."""
+    name = f"{'int' if array.dtype.kind == 'i' else 'uint'}{8 * array.dtype.itemsize}"
+    if name not in _CODES:
+        raise TypeError(f"{argument} must hold int8, uint8, int16 or uint16 for an exact product, got {array.dtype}")
+    return name
+
+
+def _native(array: Array) -> np.dtype[Any]:
+    return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
 
 
 def _float_product(a: Floats, b: Floats, plan: _Plan) -> Floats:
@@ -446,7 +457,7 @@ def _float_product(a: Floats, b: Floats, plan: _Plan) -> Floats:
 
 def _transposed(right: Array) -> Array:
     """[k, n] as the C-contiguous native [n, k] that is packed."""
-    return np.ascontiguousarray(right.T, right.dtype.newbyteorder("="))
+    return np.ascontiguousarray(right.T, _native(right))
 
 
 # ---- products of QTensors ----------------------------------------------------------------------------------------
@@ -479,7 +490,7 @@ def _quantized_product(a: QTensor, b: QTensor) -> Floats:
         how = _core.Input("codes", dtype=a.dtype, group=group, scale=scale, zero=zero, offset=offset)
         scale, zero, offset = (None if part is None else np.ascontiguousarray(part[index]) for part in right_parts)
         packed = _core.pack(_transposed(right), b.dtype, 0, scale, zero, offset)
-        _multiply(contiguous(left, left.dtype.newbyteorder("=")), how, packed, target)
+        _multiply(contiguous(left, _native(left)), how, packed, target)
     return out
 
 
@@ -492,8 +503,8 @@ def _multiply(rows: Array, how: _core.Input, packed: _core.PackedWeight, target:
 
 def _by_batch(params: Any, plan: _Plan, *, rows_of: bool) -> Any:
     """Parameters that can be indexed by a batch index: [*batch, m, groups] of rows, [*batch, n] of columns."""
-    if params is None:
-        return None
+    if params is None or not plan.batch:
+        return params  # of rows as they are; of columns one for all, or one for each
     if rows_of and params.ndim == 1:  # one for the whole tensor
         return np.broadcast_to(params, (*plan.batch, 1))
     if rows_of:

@@ -13,17 +13,14 @@ from .arrays import (
     Ints,
     as_real,
     broadcast_shape,
+    check_finite,
     flag,
-    nonfinite_error,
     place,
     shaped,
     to_float32,
 )
 from .dtypes import QType
 from .errors import shown
-
-# 1 / scale is finite for scales above this.
-_LEAST_SCALE = np.float32(2.0**-128)
 
 
 class Params(NamedTuple):
@@ -72,9 +69,7 @@ def _bounds(min: object, max: object) -> tuple[Floats, Floats]:
     spread = [np.broadcast_to(array, shape) for array in sources]
     low, high = (to_float32(array) for array in spread)
     for name, data, source in (("min", low, spread[0]), ("max", high, spread[1])):
-        bad = ~np.isfinite(data)
-        if bad.any():
-            raise nonfinite_error(name, source, int(np.argmax(bad)))
+        check_finite(name, source, data)
     if (low > high).any():
         index = place(int(np.argmax(low > high)), low.shape)
         raise ValueError(f"min must not be above max, got {low[index]:g} and {high[index]:g}{_at(index)}")
@@ -92,12 +87,10 @@ def given_scale(scale: object, shape: tuple[int, ...], *, positive: bool) -> Any
     source = as_real(scale, "scale")
     values = _spread(source, shape, "scale")
     values = values.copy() if values.dtype == np.float16 else to_float32(values).copy()
-    wide = values.astype(np.float32)
-    bad = ~np.isfinite(wide)
-    if positive:
-        bad |= ~(wide > _LEAST_SCALE)
-    if bad.any():
-        index = place(int(np.argmax(bad)), shape)
+    wide = to_float32(values)
+    bad = _core.first_bad(wide, positive)
+    if bad >= 0:
+        index = place(bad, shape)
         rule = "finite and > 0, and so must be its inverse" if positive else "finite"
         raise ValueError(f"scale must be {rule}, got {wide[index]:g}{_at(index)}")
     return values[()]
@@ -122,9 +115,9 @@ def given_offset(offset: object, shape: tuple[int, ...]) -> Any:
     """A float offset given by the caller: finite, float32."""
     source = as_real(offset, "offset")
     values = to_float32(_spread(source, shape, "offset")).copy()
-    bad = ~np.isfinite(values)
-    if bad.any():
-        index = place(int(np.argmax(bad)), shape)
+    bad = _core.first_bad(values)
+    if bad >= 0:
+        index = place(bad, shape)
         raise ValueError(f"offset must be finite, got {values[index]:g}{_at(index)}")
     return values[()]
 

@@ -99,7 +99,9 @@ size_t *qlm_take_starts(PyObject *object, size_t rows, size_t *sequences);
 
 /* ---- checks of values ----------------------------------------------------------------------------------------- */
 
-/* Each scale finite and > 0, with a finite inverse. */
+/* Finite and > 0, with a finite inverse. */
+int qlm_has_inverse(float scale);
+/* Each scale so. */
 int qlm_check_scales(const struct qlm_array *scale, const char *name);
 int qlm_check_finite(const struct qlm_array *array, const char *name);
 /* Each zero point within the codes of the type; data NULL passes. */

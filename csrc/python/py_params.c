@@ -1,4 +1,5 @@
 /* py_params.c: scales, zero points and offsets from ranges: element-wise over parameters. */
+#include "common.h"
 #include "py_module.h"
 #include "py_slices.h"
 
@@ -126,6 +127,44 @@ QLM_FUNCTION(interval_params)
     return result;
 }
 
+/* ---- first_bad -------------------------------------------------------------------------------------------------- */
+
+#define CHECK_COST 1.0 /* of one value */
+
+static enum qlm_status finite_slice(void *context, size_t begin, size_t end)
+{
+    struct params *p = context;
+    uint32_t bad = 0;
+    for (size_t i = begin; i < end; i++) bad |= !qlm_is_finite(p->min[i]);
+    for (p->bad = begin; bad && qlm_is_finite(p->min[p->bad]);) p->bad++;
+    return bad ? QLM_NONFINITE : QLM_OK;
+}
+
+static enum qlm_status inverse_slice(void *context, size_t begin, size_t end)
+{
+    struct params *p = context;
+    for (p->bad = begin; p->bad < end && qlm_has_inverse(p->min[p->bad]);) p->bad++;
+    return p->bad < end ? QLM_NONFINITE : QLM_OK;
+}
+
+QLM_FUNCTION(first_bad)
+{
+    (void)module;
+    static const struct qlm_signature signature = {"first_bad", 1, 2, {"x", "scale"}};
+    PyObject *bound[2];
+    struct qlm_array x;
+    struct params params = {0};
+    enum qlm_status status;
+    int scale;
+    if (qlm_bind(&signature, args, nargs, kwnames, bound) || qlm_take_array(bound[0], "x", QLM_FLOAT32, &x))
+        return NULL;
+    if (qlm_take_flag(bound[1], "scale", 0, &scale)) return NULL;
+    params.min = x.data;
+    struct qlm_work work = {x.size, 4096, CHECK_COST};
+    if (qlm_run_slices(&work, scale ? inverse_slice : finite_slice, &params, &status)) return NULL;
+    return PyLong_FromSsize_t(status == QLM_OK ? -1 : (Py_ssize_t)params.bad);
+}
+
 /* ---- round_up_half, smoothquant_scales ------------------------------------------------------------------------- */
 
 static enum qlm_status half_slice(void *context, size_t begin, size_t end)
@@ -184,6 +223,9 @@ PyMethodDef qlm_params_methods[] = {
                                "float32 and int32 [n] for ranges float32 [n], finite and in order."),
     QLM_METHOD(interval_params, "interval_params(min, max, dtype) -> (scale, offset, constant)\n\n"
                                 "float32, float32 and uint8 [n]; ValueError where a midpoint overflows."),
+    QLM_METHOD(first_bad, "first_bad(x, scale=False) -> int\n\n"
+                          "Flat index of the first value that is not finite (scale: nor > 0 with a finite inverse); "
+                          "-1: there is none."),
     {"round_up_half", core_round_up_half, METH_O,
      "round_up_half(scale) -> float32 [n]\n\nEach scale rounded up to a float16; inf past 65504."},
     QLM_METHOD(smoothquant_scales, "smoothquant_scales(act, w, alpha) -> float32 [n]\n\n"

@@ -244,7 +244,7 @@ static int bad_float(const char *name, size_t index, float value, const char *mu
 }
 
 /* The inverse of 2^-128 is the first to overflow.  By bits, since the caller may have subnormals flushed to zero. */
-static int has_inverse(float scale)
+int qlm_has_inverse(float scale)
 {
     uint32_t bits = qlm_float_bits(scale), first = 0x00200001u, infinity = 0x7f800000u;
     return bits >= first && bits < infinity;
@@ -254,7 +254,7 @@ int qlm_check_scales(const struct qlm_array *scale, const char *name)
 {
     const float *values = scale->data;
     for (size_t i = 0; i < scale->size; i++)
-        if (!has_inverse(values[i])) return bad_float(name, i, values[i], "finite and > 0, and its inverse too");
+        if (!qlm_has_inverse(values[i])) return bad_float(name, i, values[i], "finite and > 0, and its inverse too");
     return 0;
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import qlm
+from qlm import _core
 
 F32 = np.float32
 X = np.arange(6.0).reshape(2, 3)
@@ -65,7 +66,8 @@ QUANTIZE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"group_size": 2.0}, TypeError, "group_size must be an integer, got 2.0"),
     ({"symmetric": 1}, TypeError, "symmetric must be True, False or None, got 1"),
     ({"symmetric": "yes"}, TypeError, "symmetric must be True, False or None"),
-    ({"observer": "entropy"}, ValueError, "observer must be"),
+    ({"observer": "entropy"}, NotImplementedError, "observer: entropy is not supported yet"),
+    ({"observer": "entrop"}, ValueError, "observer must be"),
     ({"observer": qlm.observers.MinMax(axis=0), "axis": 1}, ValueError, "axis is 1, but the observer's is 0"),
     ({"observer": qlm.observers.MinMax(axis=0), "group_size": 1}, ValueError, "exclude each other"),
     ({"observer": qlm.observers.MinMax(symmetric=True), "symmetric": False}, ValueError, "symmetric is False"),
@@ -229,3 +231,19 @@ def test_no_module_of_arrays_and_formats_runs_what_it_reads() -> None:
             )
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec", "compile", "__import__"}, path
+
+
+@pytest.mark.parametrize("size", [1, 5, 4096, 4097, 300_000])
+def test_the_first_bad_value(rng: np.random.Generator, size: int) -> None:
+    """Of arrays of one slice and of many; values that only scales may not have."""
+    x = rng.uniform(0.5, 1, size).astype(np.float32)
+    assert _core.first_bad(x) == _core.first_bad(x, True) == -1
+    for value in (np.nan, np.inf, -np.inf, 0.0, -1.0, 2.0**-128):
+        places = np.unique(rng.integers(0, size, 3))
+        changed = x.copy()
+        changed[places] = value
+        assert _core.first_bad(changed, True) == places[0]
+        assert _core.first_bad(changed) == (-1 if np.isfinite(value) else places[0])
+    assert _core.first_bad(np.zeros((0, 3), np.float32), True) == -1
+    with pytest.raises(TypeError, match="x must be a float32 array"):
+        _core.first_bad(np.zeros(3))  # type: ignore[arg-type]
