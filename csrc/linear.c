@@ -20,6 +20,7 @@
 /* Blocks for each thread where rows are split, and runs where panels are, so that one thread that is slowed down does
  * not keep the others waiting. */
 #define TASKS_A_THREAD 4
+#define BLOCK_TILES 2 /* that each of several blocks has at least */
 /* Rows that a block has at least where rows are split, by what keeps the weight: a tile of r rows takes r * nr
  * multiply-adds for each step of a panel that it reads.  From L2 a tile of 8 rows runs at full speed; L3 and memory are
  * shared by all cores. */
@@ -251,13 +252,15 @@ static size_t least_rows(const struct job *job)
     return bytes <= caches.l3 / 2 ? ROWS_FROM_L3 : ROWS_FROM_MEMORY;
 }
 
-/* Blocks that fit L2, of equal size; on several threads as many for each. */
+/* Blocks that fit L2, of equal size; on several threads as many for each, and several only where they are of some whole
+ * tiles: low tiles have more beside their products. */
 static void cut_rows(struct job *job, size_t row_bytes, size_t threads)
 {
     size_t rows = rows_of(job), most = qlm_max_size(qlm_cpu_caches().l2 / BLOCK_SHARE / row_bytes, ROWS_FROM_L2);
-    size_t least = qlm_min_size(rows / least_rows(job), threads * TASKS_A_THREAD);
-    job->blocks = qlm_max_size(qlm_div_up(rows, most), threads > 1 ? least : 1);
-    if (threads > 1) job->blocks = qlm_min_size(qlm_round_up(job->blocks + 1 - threads, threads), rows);
+    size_t height = qlm_max_size(least_rows(job), BLOCK_TILES * rows_a_tile(job->outputs[0].weight));
+    size_t wanted = qlm_min_size(rows / height, threads * TASKS_A_THREAD);
+    job->blocks = qlm_max_size(qlm_div_up(rows, most), threads > 1 ? wanted : 1);
+    if (threads > 1) job->blocks = qlm_max_size(job->blocks / threads, 1) * threads;
 }
 
 static enum qlm_status run_codes(struct job *job)
