@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/kernels/* csrc/python/*)
 PYTEST_ARGS ?=
 
-.PHONY: all demo test bench lint asan core clean
+.PHONY: all demo test bench bench-ggml lint asan core clean
 
 all: $(VENV)/installed
 
@@ -33,9 +33,20 @@ demo: $(VENV)/installed $(VENV)/installed-minilm
 test: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-bench: $(VENV)/installed $(VENV)/installed-minilm
+$(VENV)/installed-bench: $(VENV)/installed $(VENV)/installed-minilm benchmarks/requirements.txt
 	$(PIP) install -r benchmarks/requirements.txt
-	@$(BIN)/python benchmarks/minilm.py
+	$(PIP) install --no-build-isolation --editable ".[llm,plot]"
+	@touch $@
+
+# Kernels and MiniLM beside the peers, half an hour in all; the tables of docs/performance.md are made of the results.
+bench: $(VENV)/installed-bench
+	@mkdir -p build
+	$(BIN)/python benchmarks/kernels.py --threads 1,2 --save build/kernels.json
+	$(BIN)/python benchmarks/models.py --threads 1,2 --save build/models.json
+
+# ggml comes with llama-cpp-python, which is built from source: some minutes.
+bench-ggml: $(VENV)/installed-bench
+	$(PIP) install -r benchmarks/requirements-ggml.txt
 
 $(VENV)/installed-lint: $(VENV)/installed
 	$(PIP) install "ruff==0.17.*" "mypy==2.4.*" "clang-format==23.1.*"

@@ -43,7 +43,8 @@ def bert_spec(checkpoint: Checkpoint) -> object:
     """The library's own description of a BERT, filled in by name."""
     from ctranslate2.specs import common_spec, transformer_spec
 
-    config, tensors = checkpoint.config, checkpoint.tensors
+    config = checkpoint.config
+    tensors = {name: value.copy() for name, value in checkpoint.tensors.items()}  # it changes them in place
     encoder = transformer_spec.TransformerEncoderSpec(
         config["num_hidden_layers"], config["num_attention_heads"], pre_norm=False,
         activation=common_spec.Activation.GELU, layernorm_embedding=True, num_source_embeddings=2,

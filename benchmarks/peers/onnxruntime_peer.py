@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ class OnnxRuntime(Peer):
             onnx.save(plain, str(source))
             # Fused operators have no shape inference, so the quantizer has to be told what they give.
             told = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+            logging.disable(logging.WARNING)  # that it would like a graph with shapes
             quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8, extra_options=told)
+            logging.disable(logging.NOTSET)
             return onnx.load(str(target))
 
     def _nbits(self, weight: np.ndarray, group: int) -> object:
