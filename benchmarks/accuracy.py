@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py MODEL TEXTS CALIBRATION [--lines 200] [--calibration-lines 512] [--recipe R ...]
 
 MODEL is what qlm.load takes. TEXTS and CALIBRATION have one text a line, or label, tab, text: with labels, and a model
-that classifies, accuracy, flips and KL divergence are reported too. No timing: see minilm.py.
+that classifies, accuracy, flips and KL divergence are reported too. No timing: see models.py.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def progress_line(text: str) -> None:
 def finish(args: argparse.Namespace, rows: Sequence[Row], versions: Mapping[str, str]) -> None:
     """Saves, draws and prints."""
     progress_line("")
-    found = results.result(rows, seconds=args.seconds, clock=args.clock, versions=versions)
+    found = results.result(rows, seconds=args.seconds, versions=versions)
     if args.save:
         results.save(args.save, found)
     if args.plot:

@@ -68,12 +68,13 @@ def section(found: Result) -> str:
     """All tables of one CPU and instruction set."""
     machine = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in found["software"].items() if name != "qlm")
-    clock = "CPU time" if found["clock"] == "cpu" else "time"
-    head = f"### {machine['cpu']}, {machine['isa']}\n\nMedian {clock}, {found['date']}; {versions}.\n"
+    head = f"### {machine['cpu']}, {machine['isa']}\n\nMedians, {found['date']}; {versions}.\n"
     parts = [head]
     for threads in sorted({row["threads"] for row in found["rows"]}):
         rows = [row for row in found["rows"] if row["threads"] == threads]
         word = "one thread" if threads == 1 else f"{threads} threads"
+        if any(row["clock"] == "cpu" for row in rows):
+            word += ", CPU time"
         for title, make in TABLES:
             text = make(rows)
             if text:

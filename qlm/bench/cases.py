@@ -57,7 +57,10 @@ def measure(case: Case, *, seconds: float, clock: Clock = "wall") -> list[Row]:
     timings = interleave(calls, seconds=seconds, clock=clock)
     times = {name: timings[_key("loop", name)] for name in loops}
     return [
-        _row(case, one, timings.get(_key("call", one.name)), timings.get(_key("short", one.name)), times)
+        {
+            **_row(case, one, timings.get(_key("call", one.name)), timings.get(_key("short", one.name)), times),
+            "clock": clock,
+        }
         for one in case.contenders
     ]
 

@@ -11,7 +11,6 @@ from typing import Any
 from ..errors import FormatError
 from ..formats import strictjson
 from ..formats.atomic import write_file
-from ..timing import Clock
 from .cases import Row
 from .machine import machine, software
 
@@ -22,7 +21,7 @@ Result = dict[str, Any]
 KEY = ("section", "model", "case", "m", "scheme", "threads", "contender")
 
 
-def result(rows: Iterable[Row], *, seconds: float, clock: Clock, versions: Mapping[str, str] | None = None) -> Result:
+def result(rows: Iterable[Row], *, seconds: float, versions: Mapping[str, str] | None = None) -> Result:
     """seconds: of each contender.  versions: those of other libraries."""
     return {
         "format": FORMAT,
@@ -31,7 +30,6 @@ def result(rows: Iterable[Row], *, seconds: float, clock: Clock, versions: Mappi
         "software": {**software(), **(versions or {})},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": seconds,
-        "clock": clock,
         "rows": list(rows),
     }
 

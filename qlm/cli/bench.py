@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..bench import results
 
     seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
-    found = results.result(rows(arguments, seconds), seconds=seconds, clock=arguments.clock)
+    found = results.result(rows(arguments, seconds), seconds=seconds)
     if arguments.save is not None:
         results.save(arguments.save, found)
     if arguments.plot is not None:

@@ -145,7 +145,7 @@ def test_aligned():
 
 
 def a_result(*rows):
-    return results.result(rows, seconds=1.0, clock="wall")
+    return results.result(rows, seconds=1.0)
 
 
 def test_a_result_goes_to_a_file_and_back(tmp_path):
