@@ -57,10 +57,15 @@ def together(work: Callable[[int], None], count: int = THREADS) -> list[BaseExce
 def test_many_threads_on_the_same_arrays(rng: np.random.Generator) -> None:
     x, weight = operands(rng)
     packed = qlm.pack(weight)
+    groups = qlm.pack(qlm.quantize(weight.dequantize(), "uint4", group_size=32))
     calls: list[Callable[[], np.ndarray]] = [
         lambda: qlm.quantize(x, axis=0).values,
         lambda: weight.dequantize(),
         lambda: qlm.linear(x, packed, activation="gelu"),
+        lambda: qlm.linear(x[:1], packed),
+        lambda: qlm.linear(x[:5], groups, input="int8"),
+        lambda: qlm.linear(x[:9], groups, input="float32"),
+        lambda: qlm.linear(x, groups, group_size=64, residual=x),
         lambda: qlm.matmul(weight.values, weight.values.T),
         lambda: qlm.matmul(x, x.T),
     ]
