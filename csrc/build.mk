@@ -18,7 +18,8 @@ CORE_LIBS := -pthread -lm
 
 CORE_SOURCES := $(wildcard $(CSRC)/*.c) $(wildcard $(CSRC)/kernels/*.c)
 TEST_SOURCES := $(addprefix $(CSRC)/tests/,test_core.c support.c cases_elements.c cases_rows.c cases_int8.c \
-    drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c memory.c test_memory.c test_threads.c test_peaks.c)
+    cases_groups.c drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c memory.c test_memory.c test_threads.c \
+    test_peaks.c)
 # What tests/memory.c watches.
 WATCHED := malloc calloc realloc aligned_alloc posix_memalign free
 objects = $(patsubst $(CSRC)/%.c,$(BUILD)/%.o,$(1))

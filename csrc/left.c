@@ -13,13 +13,37 @@
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
-static size_t element_size(const struct qlm_packed *layout)
-{ return layout->kind == QLM_PACKED_16 || layout->kernels->left_type == QLM_LEFT_S16 ? 2 : 1; }
+/* The type of elements of an 8-bit left operand. */
+static uint8_t byte_type(const struct qlm_packed *layout)
+{ return layout->kind == QLM_PACKED_4 ? layout->kernels->left_4 : layout->kernels->left_type; }
+
+size_t qlm_left_element(const struct qlm_packed *layout)
+{ return layout->kind == QLM_PACKED_16 || byte_type(layout) == QLM_LEFT_S16 ? 2 : 1; }
 
 static int input_grouped(const struct qlm_packed *layout, const struct qlm_linear_input *input)
 {
     if (input->group && input->group < input->k) return 2;
     return layout->groups > 1 || layout->offset || input->interval || input->offset;
+}
+
+static int code_signed(const struct qlm_linear_input *input)
+{ return input->type.code == QLM_S8 || input->type.code == QLM_S16; }
+
+static int32_t left_shift(const struct qlm_packed *layout, const struct qlm_linear_input *input)
+{
+    if (layout->kind == QLM_PACKED_16) return input->type.code == QLM_U16 ? 32768 : 0;
+    uint8_t type = byte_type(layout);
+    if (type == QLM_LEFT_U8) return code_signed(input) ? -128 : 0;
+    return type == QLM_LEFT_S8 && !code_signed(input) ? 128 : 0;
+}
+
+/* Whether kernels have a zx to subtract: of grouped 1 it is the shift alone, and symmetric codes may leave none. */
+static int any_zx(const struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input)
+{
+    int32_t shift = left_shift(layout, input);
+    if (left->grouped == 1) return shift != 0;
+    int symmetric = input->kind == QLM_INPUT_DYNAMIC && input->symmetric && !input->interval;
+    return !(symmetric && code_signed(input) && shift == 0);
 }
 
 static size_t reserve(size_t *used, size_t bytes)
@@ -38,7 +62,8 @@ static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     size_t used = 0, params = rows * layout->groups;
     left->rows = rows;
     left->grouped = input_grouped(layout, input);
-    left->stride = qlm_round_up(layout->k_padded * element_size(layout), 64);
+    left->zx_any = any_zx(left, layout, input);
+    left->stride = qlm_round_up(layout->k_padded * qlm_left_element(layout), 64);
     left->elements = place(memory, reserve(&used, rows * left->stride));
     left->zx = place(memory, reserve(&used, params * sizeof(int32_t)));
     left->rest = place(memory, reserve(&used, params * sizeof(int32_t)));
@@ -79,17 +104,6 @@ struct piece {
     int32_t zero;
     int constant;
 };
-
-static int code_signed(const struct filler *f)
-{ return f->input->type.code == QLM_S8 || f->input->type.code == QLM_S16; }
-
-static int32_t left_shift(const struct filler *f)
-{
-    if (f->layout->kind == QLM_PACKED_16) return f->input->type.code == QLM_U16 ? 32768 : 0;
-    uint8_t type = f->layout->kernels->left_type;
-    if (type == QLM_LEFT_U8) return code_signed(f) ? -128 : 0;
-    return type == QLM_LEFT_S8 && !code_signed(f) ? 128 : 0;
-}
 
 static void fill_constant(const struct filler *f, size_t n, int32_t value, void *to)
 {
@@ -132,7 +146,7 @@ static int quantize_words(const struct filler *f, const struct piece *piece, con
             if (f->input->type.bits > 8)
                 memcpy(to + i, wide, count * sizeof *to);
             else
-                widen_bytes((const uint8_t *)wide, count, code_signed(f), to + i);
+                widen_bytes((const uint8_t *)wide, count, code_signed(f->input), to + i);
         }
     } else if (f->input->divisor) {
         for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
@@ -146,33 +160,61 @@ static int quantize_words(const struct filler *f, const struct piece *piece, con
     return bad;
 }
 
+/* Whether elements are bytes where those of 8-bit weights, which the left_* kernels make, are not (AVX2): as elements
+ * they are the codes themselves, shifted. */
+static int own_bytes(const struct filler *f) { return byte_type(f->layout) != f->layout->kernels->left_type; }
+
+static int quantize_own_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n,
+                              size_t column, uint8_t *to)
+{
+    const struct qlm_kernels *kernels = f->layout->kernels;
+    float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
+    if (f->input->interval)
+        return kernels->interval_f32_8(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
+    if (!f->input->divisor) return kernels->quantize_f32_8(x, n, piece->scale, zero, lo, hi, to);
+    float zeros[CHUNK];
+    int bad = 0;
+    for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
+    for (size_t i = 0; i < n; i += CHUNK)
+        bad |= kernels->quantize_cols_f32_8(x + i, qlm_min_size(n - i, CHUNK), f->input->divisor + column + i, zeros,
+                                            lo, hi, to + i);
+    return bad;
+}
+
 static int quantize_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
                           void *to)
 {
     const struct qlm_kernels *kernels = f->layout->kernels;
     float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
-    if (f->input->interval) {
-        if (piece->constant) {
-            fill_constant(f, n, -f->shift, to); /* the code of a constant span is 0 */
-            return 0;
-        }
-        return kernels->left_interval(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
+    if (f->input->interval && piece->constant) {
+        fill_constant(f, n, -f->shift, to); /* the code of a constant span is 0 */
+        return 0;
     }
+    if (own_bytes(f)) return quantize_own_bytes(f, piece, x, n, column, to);
+    if (f->input->interval)
+        return kernels->left_interval(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
     if (f->input->divisor) return kernels->left_quantize_cols(x, n, f->input->divisor + column, zero, lo, hi, to);
     return kernels->left_quantize(x, n, piece->scale, zero, lo, hi, to);
+}
+
+static void shift_bytes(const uint8_t *codes, size_t n, int32_t shift, uint8_t *to)
+{
+    for (size_t i = 0; i < n; i++) to[i] = (uint8_t)(codes[i] - (uint32_t)shift);
 }
 
 static void take_codes(const struct filler *f, size_t at, size_t n, void *to)
 {
     int wide = f->input->type.bits > 8;
     const uint8_t *codes = (const uint8_t *)f->input->codes + at * (wide ? 2 : 1);
-    if (f->layout->kind == QLM_PACKED_8) {
-        f->layout->kernels->left_widen(codes, n, code_signed(f), to);
+    if (f->layout->kind != QLM_PACKED_16 && own_bytes(f)) {
+        shift_bytes(codes, n, f->shift, to);
+    } else if (f->layout->kind != QLM_PACKED_16) {
+        f->layout->kernels->left_widen(codes, n, code_signed(f->input), to);
     } else if (wide) {
         memcpy(to, codes, 2 * n);
         shift_words(to, n, f->shift);
     } else {
-        widen_bytes(codes, n, code_signed(f), to);
+        widen_bytes(codes, n, code_signed(f->input), to);
     }
 }
 
@@ -189,12 +231,15 @@ static int fill_run(const struct filler *f, const struct piece *piece, size_t co
     return quantize_bytes(f, piece, f->input->x + flat, n, column, to);
 }
 
+/* Whether no padding lies between spans. */
+static int spans_touch(const struct qlm_packed *layout)
+{ return layout->groups == 1 || layout->group % qlm_packed_step(layout) == 0; }
+
 /* The piece's codes, cut at the spans' borders; spans without padding between them need no cut. */
 static int fill_piece(const struct filler *f, const struct piece *piece)
 {
     const struct qlm_packed *layout = f->layout;
-    if (layout->k_padded == layout->k || layout->groups == 1)
-        return fill_run(f, piece, piece->start, piece->count, piece->start);
+    if (spans_touch(layout)) return fill_run(f, piece, piece->start, piece->count, piece->start);
     int bad = 0;
     for (size_t g = piece->start / layout->group; g < layout->groups; g++) {
         struct qlm_span span = qlm_packed_span(layout, g);
@@ -269,15 +314,17 @@ static void take_given(const struct filler *f, size_t pieces, struct piece *piec
 
 static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span)
 {
-    if (f->layout->kind == QLM_PACKED_8)
-        return f->layout->kernels->left_sum(row + span.padded * f->element, span.count);
+    const struct qlm_kernels *kernels = f->layout->kernels;
+    if (f->layout->kind != QLM_PACKED_16)
+        return (f->layout->kind == QLM_PACKED_4 ? kernels->left_sum_4
+                                                : kernels->left_sum)(row + span.padded * f->element, span.count);
     const int16_t *elements = (const int16_t *)row + span.padded;
     int64_t sum = 0;
     for (size_t i = 0; i < span.count; i++) sum += elements[i];
     return sum;
 }
 
-static int rest_is_read(const struct filler *f) { return f->layout->zero || f->layout->offset; }
+static int rest_is_read(const struct filler *f) { return qlm_packed_has_zero(f->layout) || f->layout->offset; }
 
 /* numerics.md, "Groups": with one scale a row the chain runs over raw codes and the zero point comes after it;
  * otherwise it is subtracted in integers. */
@@ -298,9 +345,18 @@ static void correct_span(const struct filler *f, const struct piece *piece, size
     if (left->offset) left->offset[at] = piece->offset;
 }
 
+/* One scale a row, and nothing to subtract from a group's sum: then no more is read than this. */
+static int nothing_by_span(const struct filler *f)
+{ return f->left->grouped == 1 && !f->shift && !rest_is_read(f) && !qlm_packed_wide(f->layout); }
+
 static void correct_piece(const struct filler *f, const struct piece *piece)
 {
     f->left->zero[piece->row] = (float)piece->zero;
+    if (nothing_by_span(f)) {
+        f->left->sx[piece->row] = piece->scale;
+        if (f->left->offset) f->left->offset[piece->row] = piece->offset;
+        return;
+    }
     size_t g = f->layout->group ? piece->start / f->layout->group : 0;
     for (; g < f->layout->groups; g++) {
         if (g && qlm_packed_span(f->layout, g).start >= piece->start + piece->count) break;
@@ -350,7 +406,7 @@ static void clear_padding(const struct filler *f, size_t row)
 {
     const struct qlm_packed *layout = f->layout;
     char *elements = f->left->elements + row * f->left->stride;
-    size_t from = layout->groups > 1 ? 0 : layout->k;
+    size_t from = spans_touch(layout) ? layout->k : 0;
     if (from < layout->k_padded) memset(elements + from * f->element, 0, (layout->k_padded - from) * f->element);
 }
 
@@ -373,10 +429,10 @@ static enum qlm_status fill_batch(const struct filler *f, struct batch *batch, s
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
                               const struct qlm_linear_input *input, size_t first, size_t begin, size_t end, size_t *bad)
 {
-    struct filler filler = {.left = left, .layout = layout, .input = input, .element = element_size(layout)};
+    struct filler filler = {.left = left, .layout = layout, .input = input, .element = qlm_left_element(layout)};
     struct batch batch;
     size_t bad_row = first + begin;
-    filler.shift = left_shift(&filler);
+    filler.shift = left_shift(layout, input);
     /* An interval grid has no symmetric form: it uses every code. */
     qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);
     struct cut cut = cut_of(&filler);

@@ -38,6 +38,7 @@ struct job {
     size_t begin, end;         /* rows */
     size_t blocks;             /* that the rows are cut into evenly */
     size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
+    int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
     struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
     int far;                   /* of qlm_left */
     int exact, wide;           /* qlm_matmul_codes */
@@ -69,19 +70,42 @@ static size_t block_rows(const struct job *job, size_t block)
 
 static size_t panel_bytes(const struct qlm_packed *weight)
 {
-    size_t element = weight->kind == QLM_PACKED_8 ? 1 : weight->kind == QLM_PACKED_16 ? 2 : 4;
-    return qlm_max_size(weight->k_padded * weight->kernels->nr * element, 1);
+    static const uint8_t pairs[] = {[QLM_PACKED_F32] = 8, [QLM_PACKED_4] = 1, [QLM_PACKED_8] = 2, [QLM_PACKED_16] = 4};
+    return qlm_max_size(weight->k_padded * weight->kernels->nr / 2 * pairs[weight->kind], 1);
 }
 
 static size_t rows_a_tile(const struct qlm_packed *weight)
-{ return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8; }
+{
+    if (weight->kind == QLM_PACKED_4) return weight->kernels->mr_4;
+    return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8;
+}
+
+/* Panels that stay in L2 together. */
+static size_t panels_a_run(const struct qlm_packed *weight, int expanded)
+{
+    size_t bytes = panel_bytes(weight) * (expanded ? 2 : 1);
+    return qlm_max_size(qlm_cpu_caches().l2 / RUN_SHARE / bytes, 1);
+}
+
+/* 4-bit panels are expanded a run at a time where enough rows meet them: the bytes of it, for any of the outputs. */
+static size_t expanded_bytes(const struct job *job, size_t rows)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < job->count; i++) {
+        const struct qlm_packed *weight = job->outputs[i].weight;
+        if (weight->kind != QLM_PACKED_4 || job->exact || qlm_packed_wide(weight)) continue;
+        if (rows >= weight->kernels->expand_rows)
+            most = qlm_max_size(most, panels_a_run(weight, 1) * panel_bytes(weight) * 2);
+    }
+    return most;
+}
 
 static void tiles(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                  size_t first, size_t row, size_t m, size_t from, size_t end)
+                  size_t first, size_t row, size_t m, size_t from, size_t end, const int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
     if (!job->exact) {
-        qlm_tile_codes(left, output, weight, first, row, m, from, end);
+        qlm_tile_codes(left, output, weight, first, row, m, from, end, expanded);
         return;
     }
     size_t width = job->wide ? sizeof(int64_t) : sizeof(int32_t);
@@ -95,26 +119,30 @@ static void tiles(const struct job *job, const struct qlm_left *left, const stru
  * that a row of the output is written forwards.  Tiles are of equal height: 13 rows as 12 and 1 would take longer than
  * as 7 and 6, since the time of one row is that of reading the panel. */
 static void panels_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                            size_t first, size_t from, size_t to)
+                            size_t first, size_t from, size_t to, int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t run = qlm_max_size(qlm_cpu_caches().l2 / RUN_SHARE / panel_bytes(weight), 1);
+    size_t run = panels_a_run(weight, expanded != NULL);
     size_t rows = left->rows, count = qlm_div_up(rows, rows_a_tile(weight));
-    for (; from < to; from += run)
+    for (; from < to; from += run) {
+        size_t last = qlm_min_size(from + run, to);
+        if (expanded) qlm_tile_expand(weight, from, last, expanded);
         for (size_t i = 0; i < count; i++) {
             size_t row = rows * i / count, end = rows * (i + 1) / count;
-            tiles(job, left, output, first, row, end - row, from, qlm_min_size(from + run, to));
+            tiles(job, left, output, first, row, end - row, from, last, expanded);
         }
+    }
 }
 
-static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to)
+static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to,
+                       int8_t *expanded)
 {
     size_t first = job->prepared ? job->begin : block_begin(job, block);
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
         size_t panels = panels_of(output->weight), end = qlm_min_size(panels, to);
         if (left)
-            panels_of_codes(job, left, output, first, from, end);
+            panels_of_codes(job, left, output, first, from, end, expanded);
         else
             qlm_tile_floats(job->input, output, first, block_rows(job, block), from, end);
         from = from > panels ? from - panels : 0;
@@ -133,17 +161,20 @@ static int fill_rows(struct job *job, struct qlm_left *left, size_t first, size_
     return status == QLM_OK;
 }
 
-/* The block of a call's own scratch; NULL: no memory. */
-static struct qlm_left *lay_out(struct job *job, size_t rows, struct qlm_left *left)
+/* The block of a call's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
+ * memory. */
+static struct qlm_left *lay_out(struct job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
 {
     const struct qlm_packed *layout = job->outputs[0].weight;
-    void *memory = qlm_scratch(qlm_left_bytes(layout, job->input, rows));
+    size_t bytes = qlm_left_bytes(layout, job->input, rows), more = expanded_bytes(job, rows);
+    char *memory = qlm_scratch(qlm_size_add(bytes, more));
     if (!memory) {
         fail(job, QLM_NO_MEMORY, 0);
         return NULL;
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
+    *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }
 
@@ -153,9 +184,11 @@ static void block_task(void *context, size_t block, unsigned worker)
     (void)worker;
     struct job *job = context;
     struct qlm_left left;
+    int8_t *expanded;
     size_t rows = block_rows(job, block);
-    if (!lay_out(job, rows, &left)) return;
-    if (fill_rows(job, &left, block_begin(job, block), 0, rows)) run_panels(job, &left, block, 0, job->panels);
+    if (!lay_out(job, rows, &left, &expanded)) return;
+    if (fill_rows(job, &left, block_begin(job, block), 0, rows))
+        run_panels(job, &left, block, 0, job->panels, expanded);
 }
 
 /* Some rows of those that all panels will share. */
@@ -170,11 +203,15 @@ static void fill_task(void *context, size_t index, unsigned worker)
 /* One run of panels over rows whose codes are ready, or whose input is float. */
 static void run_task(void *context, size_t index, unsigned worker)
 {
-    (void)worker;
     struct job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
     size_t from = job->panels * run / job->runs, to = job->panels * (run + 1) / job->runs;
-    run_panels(job, job->prepared, block, from, to);
+    int8_t *expanded = job->expanded;
+    if (worker && expanded && !(expanded = qlm_scratch(expanded_bytes(job, rows_of(job))))) {
+        fail(job, QLM_NO_MEMORY, 0);
+        return;
+    }
+    run_panels(job, job->prepared, block, from, to, expanded);
 }
 
 /* Multiply-adds that a thread takes in a nanosecond, about. */
@@ -182,7 +219,9 @@ static size_t products_a_unit(const struct qlm_packed *weight)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     if (!kernels->features) return 1; /* plain C */
-    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8 ? kernels->k_step : 1);
+    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8   ? kernels->k_step
+                                  : weight->kind == QLM_PACKED_4 ? 4
+                                                                 : 1);
 }
 
 static size_t work_of(const struct job *job)
@@ -206,7 +245,7 @@ static void run_prepared(struct job *job)
 {
     struct qlm_left left;
     size_t rows = rows_of(job), work = work_of(job);
-    if (!(job->prepared = lay_out(job, rows, &left))) return;
+    if (!(job->prepared = lay_out(job, rows, &left, &job->expanded))) return;
     qlm_parallel_sized(qlm_div_up(rows, FILL_ROWS), rows * job->input->k / FLOATS_A_UNIT, fill_task, job);
     if (atomic_load(&job->status) == QLM_OK) {
         job->blocks = 1;
@@ -214,6 +253,7 @@ static void run_prepared(struct job *job)
         qlm_parallel_sized(job->runs, work, run_task, job);
     }
     job->prepared = NULL;
+    job->expanded = NULL;
 }
 
 /* As many rows at a time as may wait for a run of panels. */
@@ -324,7 +364,10 @@ static enum qlm_status run_output(struct job *job, const struct qlm_linear_outpu
 }
 
 static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b)
-{ return a->kind == b->kind && a->group == b->group && !a->zero == !b->zero && !a->offset == !b->offset; }
+{
+    return a->kind == b->kind && a->group == b->group && qlm_packed_has_zero(a) == qlm_packed_has_zero(b) &&
+           !a->offset == !b->offset;
+}
 
 /* Outputs whose weights share a layout share the quantized rows. */
 static int shareable(const struct job *job)

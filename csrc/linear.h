@@ -15,6 +15,21 @@ struct qlm_span {
 size_t qlm_packed_step(const struct qlm_packed *packed);
 struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
 
+/* Where a parameter of output 0 of a panel is, for span g; those of the panel's other outputs follow. */
+static inline size_t qlm_packed_param(const struct qlm_packed *packed, size_t panel, size_t g)
+{ return (panel * packed->groups + g) * packed->kernels->nr; }
+
+/* Elements of k whose sums hold in 32 bits (tile.c has the proof), and whether a span has more, or wider ones. */
+#define QLM_EXACT_K 32768
+int qlm_packed_wide(const struct qlm_packed *packed);
+static inline int qlm_packed_has_zero(const struct qlm_packed *packed) { return packed->zero8 || packed->zero; }
+float qlm_packed_scale(const struct qlm_packed *packed, size_t param);
+static inline int32_t qlm_packed_zero(const struct qlm_packed *packed, size_t param)
+{
+    if (packed->zero8) return packed->zero8[param];
+    return packed->zero ? packed->zero[param] : 0;
+}
+
 /* A block of rows of activations, ready for the integer kernels of one packed layout.  Arrays over spans are
  * [spans][rows].  a' = code - shift is what the kernels see.
  *   grouped = 0   one scale a row, one span, no offset anywhere: the epilogue subtracts zero points in integers
@@ -24,6 +39,7 @@ struct qlm_left {
     size_t rows, stride; /* bytes from row to row */
     int grouped;
     int far;         /* the outputs of the call do not fit L2 (set by linear.c) */
+    int zx_any;      /* whether any zx may be other than 0 */
     char *elements;  /* [rows][stride] */
     int32_t *zx;     /* what the kernels subtract from a' */
     int32_t *rest;   /* sum over the span of (a' - zx), low 32 bits */
@@ -34,6 +50,8 @@ struct qlm_left {
     float *centred;  /* grouped: fl(sum over the span of (code - zero point)), times sx if grouped 2 */
 };
 
+/* Bytes of an element of a left operand. */
+size_t qlm_left_element(const struct qlm_packed *layout);
 /* Bytes of a block, and its arrays laid into `memory`. */
 size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
@@ -45,9 +63,12 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
                               size_t *bad);
 
 /* Rows [row, row + m) of the block times panels [from, end), epilogue included.  `first` is the input row of the
- * block's row 0. */
+ * block's row 0.  expanded: of 4-bit weights these panels as qlm_tile_expand makes them, or NULL. */
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
-                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end);
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end,
+                    const int8_t *expanded);
+/* Panels [from, end) of 4-bit codes as int8, k_padded * nr bytes each: worth it where many rows meet them. */
+void qlm_tile_expand(const struct qlm_packed *weight, size_t from, size_t end, int8_t *expanded);
 /* All rows of a block [first, first + rows) of float input times panels [from, end). */
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
                      size_t rows, size_t from, size_t end);

@@ -109,23 +109,28 @@ void qlm_fake_quantize_backward(const float *grad, const float *x, const struct 
                                 double *grad_scale);
 
 /* ---- pack.c --------------------------------------------------------------------------------------------------- */
-enum qlm_packed_kind { QLM_PACKED_F32, QLM_PACKED_8, QLM_PACKED_16 };
+enum qlm_packed_kind { QLM_PACKED_F32, QLM_PACKED_4, QLM_PACKED_8, QLM_PACKED_16 };
 
 /* A weight [n][k] in panels of nr outputs, for one table of kernels.  The k axis is cut into `groups` spans of `group`
- * elements (one span of k without groups; the last may be short); each span starts on a multiple of k_step.
- * Parameters are [groups][n_padded].  b' = code - shift, zero' = zero - shift. */
+ * elements (one span of k without groups; the last may be short); each span starts on a multiple of the kind's step.
+ * Parameters are [n_padded / nr][groups][nr], so that a panel's lie together.  b' = code - shift, zero' = zero - shift.
+ *
+ * A weight in groups keeps what it must and no more, since at M = 1 each byte is read for every call: scales that are
+ * all float16 values are kept as float16, zero points in a byte, and the kernels sum the codes where they need to. */
 struct qlm_packed {
     const struct qlm_kernels *kernels;
     enum qlm_packed_kind kind;
     struct qlm_type type; /* of the codes */
     size_t n, n_padded, k, k_padded, group, groups;
     int32_t shift;
-    void *panels; /* 64-byte aligned: n_padded / nr panels of k_padded * nr elements */
-    float *scale;
-    int32_t *zero;   /* zero', NULL where all are 0 */
+    void *panels;    /* 64-byte aligned: n_padded / nr panels of k_padded * nr elements */
+    float *scale;    /* this, */
+    uint16_t *half;  /* or its float16 bits */
+    int8_t *zero8;   /* kinds 4 and 8: zero', NULL where all are 0 */
+    int32_t *zero;   /* the same of kind 16, of one span, of wide spans (tile.h); else NULL */
     float *offset;   /* NULL unless the weight has float offsets */
-    int64_t *sums64; /* sum of b' over the group */
-    int32_t *sums;   /* its low 32 bits */
+    int64_t *sums64; /* sum of b' over the group; like zero */
+    int32_t *sums;   /* its low 32 bits, of one span of kind 8; else NULL */
     float *chain;    /* C of numerics.md: [n_padded], fma chain over groups of scale * sum (b' - zero') */
     size_t nbytes;
     void *block; /* the one allocation behind all of these */
@@ -134,12 +139,11 @@ struct qlm_packed {
  * value where per_tensor; zero, offset alike or NULL.  group 0: no groups. */
 enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
                          size_t group, int per_tensor, const float *scale, const int32_t *zero, const float *offset);
-/* The same in slices: begin (the parameters), slices of the outputs 0 .. n in any order, end.  Freed also where begin
- * fails. */
+/* The same in slices: begin (the parameters), then slices of the outputs 0 .. n in any order, one at a time (outputs
+ * share bytes).  Freed also where begin fails. */
 enum qlm_status qlm_pack_begin(struct qlm_packed *packed, const struct qlm_type *type, size_t n, size_t k, size_t group,
                                int per_tensor, const float *scale, const int32_t *zero, const float *offset);
 void qlm_pack_outputs(struct qlm_packed *packed, const void *weight, size_t begin, size_t end);
-void qlm_pack_end(struct qlm_packed *packed);
 void qlm_packed_free(struct qlm_packed *packed);
 /* A layout of codes: their kind and group (of k: none). */
 struct qlm_fit {

@@ -1,10 +1,10 @@
 /* tile.c: one tile of a linear, products and epilogue, while it is hot; tile_grouped.c has those of several groups.
  *
  * Exactness.  The 8-bit kernels add in wrapping 32-bit arithmetic, so a sum is right wherever the corrected result
- * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * EXACT_K < 2^31: up to
- * EXACT_K elements of k the 32-bit path holds for every pair of types, and sums of codes stay within 128 * EXACT_K =
- * 2^22, as linear_8 asks; past it, sums of EXACT_K elements (128 * 255 * EXACT_K < 2^31, raw as well) are added in 64
- * bits.  16-bit operands always take 64 bits.
+ * fits int32, however large the raw sum.  |code - zero| <= 255 on both sides gives 255 * 255 * QLM_EXACT_K < 2^31: up
+ * to QLM_EXACT_K elements of k the 32-bit path holds for every pair of types, and sums of codes stay within 128 *
+ * QLM_EXACT_K = 2^22, as linear_8 asks; past it, sums of QLM_EXACT_K elements (128 * 255 * QLM_EXACT_K < 2^31, raw as
+ * well) are added in 64 bits.  16-bit operands always take 64 bits.
  */
 #include <string.h>
 
@@ -12,16 +12,15 @@
 #include "linear.h"
 #include "tile.h"
 
-#define EXACT_K 32768
 #define STRIP 128     /* columns that wait for their activation: a multiple of every nr */
 #define UNPACK_K 128  /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
 #define ROW_PANELS 16 /* panels that one row of float input takes at a time */
 
-static const char *left_at(const struct qlm_left *left, size_t row, size_t at, size_t element)
-{ return left->elements + row * left->stride + at * element; }
+const char *qlm_tile_left(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t at)
+{ return left->elements + row * left->stride + at * qlm_left_element(weight); }
 
-static size_t left_element(const struct qlm_packed *weight)
-{ return weight->kernels->left_type == QLM_LEFT_S16 ? 2 : 1; }
+static const void *panel_4(const struct qlm_packed *weight, size_t panel, size_t at)
+{ return (const uint8_t *)weight->panels + (panel * weight->k_padded + at) * (weight->kernels->nr / 2); }
 
 static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size_t at)
 { return (const int8_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr; }
@@ -29,14 +28,25 @@ static const int8_t *panel_8(const struct qlm_packed *weight, size_t panel, size
 static const int16_t *panel_16(const struct qlm_packed *weight, size_t panel, size_t at)
 { return (const int16_t *)weight->panels + (panel * weight->k_padded + at) * weight->kernels->nr; }
 
+const void *qlm_tile_panel(const struct qlm_packed *weight, size_t panel)
+{ return weight->kind == QLM_PACKED_4 ? panel_4(weight, panel, 0) : (const void *)panel_8(weight, panel, 0); }
+
+void qlm_tile_expand(const struct qlm_packed *weight, size_t from, size_t end, int8_t *expanded)
+{ weight->kernels->expand_4(panel_4(weight, from, 0), (end - from) * weight->k_padded / 4, expanded); }
+
 /* ---- exact sums ----------------------------------------------------------------------------------------------- */
 
-void qlm_tile_sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t at, size_t count, int32_t *acc)
+/* Raw sums of `count` elements from padded k `at` on: [m][nr]. */
+static void sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                    size_t at, size_t count, int32_t *acc)
 {
-    size_t step = weight->kernels->k_step;
-    weight->kernels->gemm_8(m, (count + step - 1) / step, left_at(left, row, at, left_element(weight)), left->stride,
-                            panel_8(weight, panel, at), acc, weight->kernels->nr);
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t steps = qlm_div_up(count, qlm_packed_step(weight)), nr = kernels->nr;
+    const char *a = qlm_tile_left(left, weight, row, at);
+    if (weight->kind == QLM_PACKED_4)
+        kernels->gemm_4(m, steps, a, left->stride, panel_4(weight, panel, at), 0, acc, nr);
+    else
+        kernels->gemm_8(m, steps, a, left->stride, panel_8(weight, panel, at), acc, nr);
 }
 
 static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
@@ -44,15 +54,14 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
 {
     const struct qlm_kernels *kernels = weight->kernels;
     if (weight->kind == QLM_PACKED_16) {
-        kernels->gemm_16(m, (span.count + 1) / 2, (const int16_t *)left_at(left, row, span.padded, 2), left->stride / 2,
-                         panel_16(weight, panel, span.padded), acc, kernels->nr);
+        kernels->gemm_16(m, (span.count + 1) / 2, (const int16_t *)qlm_tile_left(left, weight, row, span.padded),
+                         left->stride / 2, panel_16(weight, panel, span.padded), acc, kernels->nr);
         return;
     }
     int32_t part[QLM_TILE];
     memset(acc, 0, m * kernels->nr * sizeof *acc);
-    for (size_t done = 0; done < span.count; done += EXACT_K) {
-        qlm_tile_sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, EXACT_K),
-                         part);
+    for (size_t done = 0; done < span.count; done += QLM_EXACT_K) {
+        sums_32(left, weight, row, m, panel, span.padded + done, qlm_min_size(span.count - done, QLM_EXACT_K), part);
         for (size_t i = 0; i < m * kernels->nr; i++) acc[i] += part[i];
     }
 }
@@ -61,7 +70,7 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
 static void correct_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
                        size_t g, int64_t *acc)
 {
-    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    size_t nr = weight->kernels->nr, params = qlm_packed_param(weight, panel, g);
     const int32_t *zero = weight->zero ? weight->zero + params : NULL;
     for (size_t i = 0; i < m; i++) {
         int64_t zx = left->zx[g * left->rows + row + i], rest = left->rest64[g * left->rows + row + i];
@@ -69,9 +78,6 @@ static void correct_64(const struct qlm_left *left, const struct qlm_packed *wei
             acc[i * nr + j] -= zx * weight->sums64[params + j] + (zero ? zero[j] * rest : 0);
     }
 }
-
-int qlm_tile_needs_64(const struct qlm_packed *weight, size_t count)
-{ return weight->kind == QLM_PACKED_16 || count > EXACT_K; }
 
 /* fl(acc') of a span as floats, by the 64-bit path. */
 void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
@@ -119,8 +125,8 @@ static void products(const struct qlm_left *left, const struct qlm_packed *weigh
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t column = panel * kernels->nr;
-    kernels->linear_8(m, to->n, weight->k_padded / kernels->k_step, left_at(left, row, 0, left_element(weight)),
-                      left->stride, panel_8(weight, panel, 0), left->zx + row, left->rest + row, weight->sums + column,
+    kernels->linear_8(m, to->n, weight->k_padded / kernels->k_step, qlm_tile_left(left, weight, row, 0), left->stride,
+                      panel_8(weight, panel, 0), left->zx + row, left->rest + row, weight->sums + column,
                       weight->zero ? weight->zero + column : NULL, weight->scale + column, left->sx + row, to->bias,
                       to->residual, to->ld, to->out, to->ld, to->far);
 }
@@ -142,10 +148,11 @@ static void products_activated(const struct qlm_left *left, const struct qlm_lin
 }
 
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
-                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end)
+                    const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end,
+                    const int8_t *expanded)
 {
     struct qlm_place to;
-    if (!left->grouped && !qlm_tile_needs_64(weight, weight->k)) {
+    if (!left->grouped && weight->kind == QLM_PACKED_8 && !qlm_packed_wide(weight)) {
         to = place_of(output, weight, first + row, from, end);
         to.far = left->far;
         if (output->activation == QLM_IDENTITY)
@@ -156,10 +163,11 @@ void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output 
     }
     for (size_t panel = from; panel < end; panel++) {
         to = place_of(output, weight, first + row, panel, panel + 1);
-        if (left->grouped)
-            qlm_tile_grouped(left, output, weight, row, m, panel, &to);
-        else
+        if (!left->grouped && qlm_packed_wide(weight))
             tile_64(left, output, weight, row, m, panel, &to);
+        else
+            qlm_tile_grouped(left, output, weight, row, m, panel,
+                             expanded ? expanded + (panel - from) * weight->k_padded * weight->kernels->nr : NULL, &to);
     }
 }
 
@@ -188,34 +196,41 @@ static void unpack_16(const struct qlm_packed *weight, size_t panel, size_t at, 
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < nr; j++) {
             size_t index = (at + i) / 2 * 2 * nr + j * 2 + (at + i) % 2;
-            int32_t zero = weight->zero ? weight->zero[params + j] : 0;
+            int32_t zero = qlm_packed_zero(weight, params + j);
             float value = (float)(panel_16(weight, panel, 0)[index] - zero) * weight->scale[params + j];
             out[i * nr + j] = weight->offset ? value + weight->offset[params + j] : value;
         }
 }
 
-/* The parameters of outputs as unpack_8 and gemv_8 take them: zero points as floats. */
-struct unpacked_params {
-    const float *scale, *zero, *offset;
-};
-
-static struct unpacked_params params_of(const struct qlm_packed *weight, size_t params, size_t count, float *zero)
+/* The parameters of span g of `count` panels as floats: what stands for none changes no value. */
+static void copy_params(const struct qlm_packed *weight, size_t panel, size_t count, size_t g, float *scale,
+                        float *zero, float *offset)
 {
-    for (size_t j = 0; weight->zero && j < count; j++) zero[j] = (float)weight->zero[params + j];
-    return (struct unpacked_params){weight->scale + params, weight->zero ? zero : NULL,
-                                    weight->offset ? weight->offset + params : NULL};
+    size_t nr = weight->kernels->nr;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < nr; j++, scale++, zero++, offset++) {
+            size_t param = qlm_packed_param(weight, panel + i, g) + j;
+            *scale = qlm_packed_scale(weight, param);
+            *zero = (float)qlm_packed_zero(weight, param);
+            *offset = weight->offset ? weight->offset[param] : -0.0f;
+        }
 }
 
 static void unpack(const struct qlm_packed *weight, size_t panel, size_t g, size_t at, size_t count, float *out)
 {
-    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    size_t params = qlm_packed_param(weight, panel, g);
     if (weight->kind == QLM_PACKED_16) {
         unpack_16(weight, panel, at, count, params, out);
         return;
     }
-    float zero[QLM_MAX_NR];
-    struct unpacked_params by = params_of(weight, params, nr, zero);
-    weight->kernels->unpack_8(panel_8(weight, panel, 0), at, count, by.scale, by.zero, by.offset, out);
+
+    float scale[QLM_MAX_NR], zero[QLM_MAX_NR], offset[QLM_MAX_NR];
+    copy_params(weight, panel, 1, g, scale, zero, offset);
+    if (weight->kind == QLM_PACKED_4)
+        weight->kernels->unpack_4(panel_4(weight, panel, 0), at, count, scale, zero, offset, out);
+    else
+        weight->kernels->unpack_8(panel_8(weight, panel, 0), at, count, scale,
+                                  qlm_packed_has_zero(weight) ? zero : NULL, weight->offset ? offset : NULL, out);
 }
 
 /* c [rows][nr] (+)= x[:, k0 : k0 + count] b, tile by tile. */
@@ -266,13 +281,14 @@ static void row_times(const struct qlm_packed *weight, const float *x, size_t pa
         kernels->gemv_f32(weight->k, count, x, (const float *)weight->panels + panel * weight->k * nr, c);
         return;
     }
-    float zero[ROW_PANELS * QLM_MAX_NR];
+    float scale[ROW_PANELS * QLM_MAX_NR], zero[ROW_PANELS * QLM_MAX_NR], offset[ROW_PANELS * QLM_MAX_NR];
     memset(c, 0, count * nr * sizeof *c);
     for (size_t g = 0; g < weight->groups; g++) {
         struct qlm_span span = qlm_packed_span(weight, g);
-        struct unpacked_params by = params_of(weight, g * weight->n_padded + panel * nr, count * nr, zero);
+        copy_params(weight, panel, count, g, scale, zero, offset);
         kernels->gemv_8(span.count, count, x + span.start, panel_8(weight, panel, 0), weight->k_padded * nr,
-                        span.padded, by.scale, by.zero, by.offset, c);
+                        span.padded, scale, qlm_packed_has_zero(weight) ? zero : NULL, weight->offset ? offset : NULL,
+                        c);
     }
 }
 
@@ -280,7 +296,7 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                      size_t rows, size_t from, size_t end)
 {
     const struct qlm_packed *weight = output->weight;
-    if (rows > 1 || weight->kind == QLM_PACKED_16) {
+    if (rows > 1 || weight->kind == QLM_PACKED_16 || weight->kind == QLM_PACKED_4) {
         for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
         return;
     }

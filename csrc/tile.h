@@ -16,11 +16,9 @@ struct qlm_place {
     int far; /* of qlm_left */
 };
 
-/* Raw sums of `count` elements from padded k `at` on: [m][nr]. */
-void qlm_tile_sums_32(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                      size_t at, size_t count, int32_t *acc);
-/* Whether the sums of `count` elements may leave int32. */
-int qlm_tile_needs_64(const struct qlm_packed *weight, size_t count);
+/* Element `at` of padded k of a row of the left operand, and a panel of kind 4 or 8. */
+const char *qlm_tile_left(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t at);
+const void *qlm_tile_panel(const struct qlm_packed *weight, size_t panel);
 /* fl(acc') of a span as floats, by the 64-bit path. */
 void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
                         size_t panel, size_t g, float *sums);
@@ -28,8 +26,9 @@ void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *we
 void qlm_tile_finish(const struct qlm_kernels *kernels, int activation, size_t m, const float *acc, const float *sw,
                      const float *sx, const struct qlm_place *to);
 
-/* tile_grouped.c: several spans, or scales, or offsets. */
+/* tile_grouped.c: several spans, or scales, or offsets, and 4-bit codes.  expanded: the panel, or NULL. */
 void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct qlm_place *to);
+                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const int8_t *expanded,
+                      const struct qlm_place *to);
 
 #endif

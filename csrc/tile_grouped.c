@@ -1,4 +1,7 @@
-/* tile_grouped.c: one tile of a linear whose sums are scaled group by group (numerics.md, "Groups"). */
+/* tile_grouped.c: one tile of a linear whose sums are scaled group by group (numerics.md, "Groups").
+ *
+ * 4-bit weights without groups go the same way, as one group of k: from t = +0, fma(fl(acc'), sw, t) is fl(acc') * sw.
+ */
 #include <string.h>
 
 #include "common.h"
@@ -11,15 +14,16 @@ static void group_64(const struct qlm_left *left, const struct qlm_packed *weigh
 {
     float sums[QLM_TILE];
     size_t nr = weight->kernels->nr;
-    const float *sw = weight->scale + g * weight->n_padded + panel * nr;
+    size_t params = qlm_packed_param(weight, panel, g);
     qlm_tile_floats_64(left, weight, row, m, panel, g, sums);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < nr; j++) {
             size_t at = i * nr + j;
+            float sw = qlm_packed_scale(weight, params + j);
             if (left->grouped == 2)
-                t[at] = qlm_fmaf(sums[at] * sw[j], left->sx[g * left->rows + row + i], t[at]);
+                t[at] = qlm_fmaf(sums[at] * sw, left->sx[g * left->rows + row + i], t[at]);
             else
-                t[at] = qlm_fmaf(sums[at], sw[j], t[at]);
+                t[at] = qlm_fmaf(sums[at], sw, t[at]);
         }
 }
 
@@ -27,45 +31,66 @@ static void group_64(const struct qlm_left *left, const struct qlm_packed *weigh
 static void group_offsets(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m,
                           size_t panel, size_t g, float *t)
 {
-    size_t nr = weight->kernels->nr, params = g * weight->n_padded + panel * nr;
+    size_t nr = weight->kernels->nr, params = qlm_packed_param(weight, panel, g);
     int64_t count = (int64_t)qlm_packed_span(weight, g).count;
     float column[QLM_MAX_NR];
     for (size_t j = 0; j < nr; j++) {
-        int64_t sum = weight->sums64[params + j] - count * (weight->zero ? weight->zero[params + j] : 0);
-        column[j] = weight->scale[params + j] * (float)sum;
+        int64_t sum = weight->sums64[params + j] - count * qlm_packed_zero(weight, params + j);
+        column[j] = qlm_packed_scale(weight, params + j) * (float)sum;
     }
     weight->kernels->rank1_f32(m, nr, left->offset + g * left->rows + row, column, t, nr);
 }
 
-static void tile_span(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+/* A span whose sums may leave int32. */
+static void wide_span(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
                       size_t g, float *t)
 {
-    const struct qlm_kernels *kernels = weight->kernels;
-    struct qlm_span span = qlm_packed_span(weight, g);
-    size_t nr = kernels->nr, params = g * weight->n_padded + panel * nr, rows = g * left->rows + row;
-    if (qlm_tile_needs_64(weight, span.count)) {
-        group_64(left, weight, row, m, panel, g, t);
-    } else {
-        int32_t acc[QLM_TILE];
-        qlm_tile_sums_32(left, weight, row, m, panel, span.padded, span.count, acc);
-        kernels->group_s32(m, nr, acc, nr, left->zx + rows, left->rest + rows, weight->sums + params,
-                           weight->zero ? weight->zero + params : NULL, weight->scale + params,
-                           left->grouped == 2 ? left->sx + rows : NULL, t, nr);
-    }
-    if (weight->offset) kernels->rank1_f32(m, nr, left->centred + rows, weight->offset + params, t, nr);
+    size_t nr = weight->kernels->nr, params = qlm_packed_param(weight, panel, g), rows = g * left->rows + row;
+    group_64(left, weight, row, m, panel, g, t);
+    if (weight->offset) weight->kernels->rank1_f32(m, nr, left->centred + rows, weight->offset + params, t, nr);
     if (left->grouped == 2 && left->offset) group_offsets(left, weight, row, m, panel, g, t);
 }
 
+static const float *of_row(const float *array, size_t row) { return array ? array + row : NULL; }
+
+/* All spans by one kernel. */
+static void groups(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
+                   const int8_t *expanded, float *t)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t params = qlm_packed_param(weight, panel, 0);
+    const char *a = qlm_tile_left(left, weight, row, 0);
+    const void *sw = weight->half ? (const void *)(weight->half + params) : (const void *)(weight->scale + params);
+    const int8_t *zw = weight->zero8 ? weight->zero8 + params : NULL;
+    const float *ow = of_row(weight->offset, params), *centred = of_row(left->centred, row);
+    const int32_t *zx = left->zx_any ? left->zx + row : NULL, *rest = left->rest + row;
+    const float *sx = left->grouped == 2 ? left->sx + row : NULL;
+    const float *ox = left->grouped == 2 ? of_row(left->offset, row) : NULL;
+    int half = weight->half != NULL;
+    if (weight->kind == QLM_PACKED_4)
+        kernels->gemm_4_groups(m, weight->k, weight->group, a, left->stride,
+                               expanded ? expanded : qlm_tile_panel(weight, panel), expanded != NULL, sw, half, zw, ow,
+                               zx, rest, sx, centred, ox, left->rows, t);
+    else
+        kernels->gemm_8_groups(m, weight->k, weight->group, a, left->stride, qlm_tile_panel(weight, panel), sw, half,
+                               zw, ow, zx, rest, sx, centred, ox, left->rows, t);
+}
+
 void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const struct qlm_place *to)
+                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const int8_t *expanded,
+                      const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t nr = kernels->nr;
     float t[QLM_TILE];
-    memset(t, 0, m * nr * sizeof *t);
-    for (size_t g = 0; g < weight->groups; g++) tile_span(left, weight, row, m, panel, g, t);
+    if (qlm_packed_wide(weight)) {
+        memset(t, 0, m * nr * sizeof *t);
+        for (size_t g = 0; g < weight->groups; g++) wide_span(left, weight, row, m, panel, g, t);
+    } else {
+        groups(left, weight, row, m, panel, expanded, t);
+    }
     if (left->grouped == 1)
         kernels->affine_f32(m, nr, left->offset ? NULL : left->zero + row, left->sx + row,
                             left->offset ? left->offset + row : NULL, weight->chain + panel * nr, t, nr);
-    qlm_tile_finish(kernels, output->activation, m, t, NULL, NULL, to);
+    qlm_tile_finish(kernels, output->activation, m, t, NULL, left->grouped ? NULL : left->sx + row, to);
 }

@@ -39,4 +39,34 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #include "int8.inc.h"
 
+#define GROUP_ROWS MR
+#define GROUP_HELD 0
+#include "gemm_8_groups.inc.h"
+
+#include "nibbles_avx2.h"
+
+#define N4_LEFT LEFT
+#define N4_MR MR
+
+typedef dot_left n4_left;
+typedef dot_right n4_right;
+
+QLM_INLINE n4_left n4_load_left(const char *a) { return dot_load_left(a); }
+
+QLM_INLINE n4_left n4_ones_left(void) { return dot_ones(); }
+
+QLM_INLINE dot_sum n4_step(dot_sum sum, n4_left left, n4_right right) { return dot_step(sum, left, right); }
+
+/* As in avx512vnni.inc.h. */
+#define N4_SHIFT 4
+
+QLM_INLINE void n4_load(const char *b, n4_right right[2])
+{
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)b), upper = _mm256_set1_epi8((char)0xF0);
+    right[0] = _mm256_and_si256(_mm256_slli_epi16(bytes, 4), upper);
+    right[1] = _mm256_and_si256(bytes, upper);
+}
+
+#include "gemm_4_dot.inc.h"
+
 #endif

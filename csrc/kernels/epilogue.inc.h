@@ -1,8 +1,8 @@
 /* epilogue.inc.h: from sums of products to outputs, tile by tile.
  *
  * Tiles are narrow, so loops go down 16 columns at a time: what belongs to a column, and the constants of an
- * activation, are loaded once for all rows.  group_s32, rank1_f32 and affine_f32 hand t to each other and to
- * epilogue_f32, which makes every NaN canonical.
+ * activation, are loaded once for all rows.  rank1_f32 and affine_f32 hand t to each other and to epilogue_f32, which
+ * makes every NaN canonical.
  */
 
 /* The corrections of integer sums: of a whole tile, and what of them belongs to 16 columns. */
@@ -102,37 +102,6 @@ QLM_KERNEL(void, epilogue_f32)
 {
     struct finish f = {m, n, sw, sx, bias, residual, ldr, ldo, out};
     QLM_EACH_ACTIVATION(activation, finish_f32, &f, acc, ldacc)
-}
-
-/* The tile t that a group's sums are added to. */
-struct group {
-    size_t m, ldacc, ldt;
-    const int32_t *acc;
-    const float *sw, *sx; /* sx may be NULL */
-    float *t;
-};
-
-QLM_INLINE void group_columns(const struct group *g, const struct corrections *c, size_t j, size_t count)
-{
-    v16f scale = v16_f_load_n(g->sw + j, count);
-    struct column_corrections columns = load_corrections(c, j, count);
-    for (size_t i = 0; i < g->m; i++) {
-        v16f sums = corrected(v16_i_load_n(g->acc + i * g->ldacc + j, count), c, &columns, i);
-        v16f t = v16_f_load_n(g->t + i * g->ldt + j, count);
-        t = g->sx ? v16_f_fma(v16_f_mul(sums, scale), v16_f_set1(g->sx[i]), t) : v16_f_fma(sums, scale, t);
-        v16_f_store_n(g->t + i * g->ldt + j, count, t);
-    }
-}
-
-QLM_KERNEL(void, group_s32)
-(size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest, const int32_t *sums,
- const int32_t *zw, const float *sw, const float *sx, float *t, size_t ldt)
-{
-    struct group g = {m, ldacc, ldt, acc, sw, sx, t};
-    struct corrections c = {zx, rest, sums, zw};
-    size_t j = 0;
-    for (; j + 16 <= n; j += 16) group_columns(&g, &c, j, 16);
-    if (j < n) group_columns(&g, &c, j, n - j);
 }
 
 QLM_INLINE void rank1_step(float row, const float *col, size_t count, float *t)

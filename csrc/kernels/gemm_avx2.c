@@ -86,4 +86,44 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #include "int8.inc.h"
 
+#define GROUP_ROWS MR
+#define GROUP_HELD 0
+#include "gemm_8_groups.inc.h"
+
+/* 4-bit weights: vpmaddubsw. */
+#include "nibbles_avx2.h"
+
+#define N4_LEFT QLM_AVX2_LEFT_4
+#define N4_MR QLM_AVX2_MR_4
+#define N4_COLUMNS 2
+
+typedef int16_t pair_sum __attribute__((vector_size(32)));
+typedef __m256i pair_left, pair_right;
+
+QLM_INLINE pair_left pair_load_left(const char *a) { return repeat_four(a); }
+
+QLM_INLINE pair_left pair_ones(void) { return _mm256_set1_epi8(1); }
+
+QLM_INLINE pair_sum pair_first(pair_left left, pair_right right) { return (pair_sum)_mm256_maddubs_epi16(left, right); }
+
+/* The empty asm keeps the order: gcc 12 multiplies all first and adds then, 64 products through memory. */
+QLM_INLINE pair_sum pair_add(pair_sum x, pair_sum y)
+{
+    x += y;
+    __asm__("" : "+x"(x));
+    return x;
+}
+
+QLM_INLINE dot_sum pair_widen(pair_sum x) { return (dot_sum)_mm256_madd_epi16((__m256i)x, _mm256_set1_epi16(1)); }
+
+QLM_INLINE void n4_load(const char *b, pair_right right[2]) { n4_values(b, right); }
+
+QLM_INLINE void e4_load(const char *b, __m256i right[2])
+{
+    right[0] = _mm256_loadu_si256((const __m256i *)b);
+    right[1] = _mm256_loadu_si256((const __m256i *)b + 1);
+}
+
+#include "gemm_4_16.inc.h"
+
 #endif

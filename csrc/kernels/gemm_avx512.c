@@ -83,4 +83,43 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #include "int8.inc.h"
 
+#define GROUP_ROWS 6
+#define GROUP_HELD 1
+#include "gemm_8_groups.inc.h"
+
+/* 4-bit weights: vpmaddubsw, as in gemm_avx2.c. */
+#include "nibbles_avx512.h"
+
+#define N4_LEFT QLM_AVX512_LEFT_4
+#define N4_MR QLM_AVX512_MR_4
+#define N4_COLUMNS 2
+
+typedef int16_t pair_sum __attribute__((vector_size(64)));
+typedef __m512i pair_left, pair_right;
+
+QLM_INLINE pair_left pair_load_left(const char *a) { return s16_load_left(a); }
+
+QLM_INLINE pair_left pair_ones(void) { return _mm512_set1_epi8(1); }
+
+QLM_INLINE pair_sum pair_first(pair_left left, pair_right right) { return (pair_sum)_mm512_maddubs_epi16(left, right); }
+
+QLM_INLINE pair_sum pair_add(pair_sum x, pair_sum y)
+{
+    x += y;
+    __asm__("" : "+v"(x));
+    return x;
+}
+
+QLM_INLINE dot_sum pair_widen(pair_sum x) { return (dot_sum)_mm512_madd_epi16((__m512i)x, _mm512_set1_epi16(1)); }
+
+QLM_INLINE void n4_load(const char *b, pair_right right[2]) { n4_values(b, right); }
+
+QLM_INLINE void e4_load(const char *b, __m512i right[2])
+{
+    right[0] = _mm512_loadu_si512(b);
+    right[1] = _mm512_loadu_si512(b + 64);
+}
+
+#include "gemm_4_16.inc.h"
+
 #endif

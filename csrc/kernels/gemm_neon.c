@@ -82,4 +82,36 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #include "int8.inc.h"
 
+#define GROUP_ROWS MR
+#define GROUP_HELD 0
+#include "gemm_8_groups.inc.h"
+
+/* 4-bit weights: of products of at most 1024, four by four of k, eight steps fit an int16. */
+#include "nibbles_neon.h"
+
+#define N4_LEFT QLM_NEON_LEFT_4
+#define N4_MR QLM_NEON_MR_4
+#define N4_COLUMNS 4
+
+QLM_INLINE void e4_load(const char *b, int8x16_t right[4])
+{
+    for (int column = 0; column < 4; column++) right[column] = vld1q_s8((const int8_t *)b + 16 * column);
+}
+
+typedef int16x8_t pair_sum;
+typedef int8x16_t pair_left, pair_right;
+
+QLM_INLINE pair_left pair_load_left(const char *a) { return n4_four(a); }
+
+QLM_INLINE pair_left pair_ones(void) { return vdupq_n_s8(1); }
+
+QLM_INLINE pair_sum pair_first(pair_left left, pair_right right)
+{ return vpaddq_s16(vmull_s8(vget_low_s8(left), vget_low_s8(right)), vmull_high_s8(left, right)); }
+
+QLM_INLINE pair_sum pair_add(pair_sum x, pair_sum y) { return vaddq_s16(x, y); }
+
+QLM_INLINE dot_sum pair_widen(pair_sum x) { return vpaddlq_s16(x); }
+
+#include "gemm_4_16.inc.h"
+
 #endif

@@ -2,6 +2,7 @@
 #define QLM_ISA scalar
 #include "vec_scalar.h"
 
+#include "half.h"
 #include "shapes.h"
 
 #define NR QLM_SCALAR_NR
@@ -97,6 +98,127 @@ QLM_KERNEL(void, gemv_8)
             c[j] = fmaf(a[i], value, c[j]);
         }
 }
+
+/* A tile of groups: the codes of its panel are read by `code`. */
+struct groups {
+    int8_t (*code)(const int8_t *b, size_t p, size_t j);
+    const int8_t *b;
+    size_t k, group;
+    const uint8_t *a;
+    size_t lda;
+    const void *sw;
+    int half;
+    const int8_t *zw;
+    const float *ow;
+    const int32_t *zx, *rest;
+    const float *sx, *centred, *ox;
+    size_t rows;
+    float *t;
+};
+
+struct group_sums {
+    uint32_t product, weights;
+};
+
+/* Of output j of row i over group n; both wrap. */
+static struct group_sums sum_group(const struct groups *g, size_t n, size_t i, size_t j)
+{
+    struct group_sums sums = {0, 0};
+    size_t padded = (g->group + K_STEP - 1) / K_STEP * K_STEP;
+    for (size_t p = n * padded; p < (n + 1) * padded; p++) {
+        int8_t code = g->code(g->b, p, j);
+        sums.product += (uint32_t)(g->a[i * g->lda + p] * code);
+        sums.weights += (uint32_t)code;
+    }
+    return sums;
+}
+
+static float group_scale(const struct groups *g, size_t at)
+{ return g->half ? qlm_half_value(((const uint16_t *)g->sw)[at]) : ((const float *)g->sw)[at]; }
+
+static float add_group(const struct groups *g, size_t n, size_t i, size_t j, float t)
+{
+    struct group_sums sums = sum_group(g, n, i, j);
+    size_t row = n * g->rows + i, column = n * NR + j, left = g->k - n * g->group;
+    uint32_t count = (uint32_t)(left < g->group ? left : g->group), zw = g->zw ? (uint32_t)g->zw[column] : 0;
+    float sw = group_scale(g, column);
+    uint32_t acc = sums.product - (g->zx ? (uint32_t)g->zx[row] * sums.weights : 0);
+    if (g->zw) acc -= zw * (uint32_t)g->rest[row];
+    float value = (float)(int32_t)acc;
+    t = g->sx ? fmaf(value * sw, g->sx[row], t) : fmaf(value, sw, t);
+    if (g->ow) t = fmaf(g->centred[row], g->ow[column], t);
+    if (g->ox) t = fmaf(g->ox[row], sw * (float)(int32_t)(sums.weights - count * zw), t);
+    return t;
+}
+
+static void run_groups(const struct groups *g, size_t m)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float t = 0.0f;
+            for (size_t n = 0; n * g->group < g->k; n++) t = add_group(g, n, i, j, t);
+            g->t[i * NR + j] = t;
+        }
+}
+
+QLM_KERNEL(void, gemm_8_groups)
+(size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,
+ const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const float *ox, size_t rows, float *t)
+{
+    struct groups g = {panel_code, b, k, group, a, lda, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    run_groups(&g, m);
+}
+
+/* The same of a panel of nibbles. */
+static int8_t nibble_code(const int8_t *b, size_t p, size_t j)
+{
+    size_t at = j * 4 + p % 4, half = 2 * NR;
+    uint8_t byte = (uint8_t)b[p / 4 * half + at % half];
+    return (int8_t)(((at < half ? byte : byte >> 4) & 15) ^ 8) - 8;
+}
+
+QLM_KERNEL(void, gemm_4_groups)
+(size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw, int half,
+ const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const float *ox, size_t rows, float *t)
+{
+    struct groups g = {
+        expanded ? panel_code : nibble_code, b, k, group, a, lda, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    run_groups(&g, m);
+}
+
+QLM_KERNEL(void, gemm_4)
+(size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < NR; j++) {
+            const uint8_t *row = (const uint8_t *)a + i * lda;
+            uint32_t sum = 0;
+            for (size_t p = 0; p < 4 * steps; p++)
+                sum += (uint32_t)(row[p] * (expanded ? panel_code(b, p, j) : nibble_code(b, p, j)));
+            c[i * ldc + j] = (int32_t)sum;
+        }
+}
+
+QLM_KERNEL(void, expand_4)
+(const void *b, size_t steps, int8_t *out)
+{
+    for (size_t p = 0; p < 4 * steps; p++)
+        for (size_t j = 0; j < NR; j++) out[(p / 4 * NR + j) * 4 + p % 4] = nibble_code(b, p, j);
+}
+
+QLM_KERNEL(void, unpack_4)
+(const void *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset, float *out)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float product = ((float)nibble_code(b, k0 + i, j) - zero[j]) * scale[j];
+            out[i * NR + j] = product + offset[j];
+        }
+}
+
+QLM_KERNEL(int32_t, left_sum_4)(const void *a, size_t n) { return QLM_NAME(left_sum)(a, n); }
 
 QLM_KERNEL(int32_t, left_sum)
 (const void *a, size_t n)

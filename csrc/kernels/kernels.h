@@ -59,9 +59,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * gemv_f32         c[p nr + j] = chain over k of a[k] b[p][k][j] from +0, for `panels` panels p one behind another
  * gemm_16          c[i][j] = exact 64-bit sum over 2 k2 elements; a is int16 [m][2 k2], row stride lda; m <= mr_16
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
- * group_s32        t[i][j] = fma(fl(acc'), sw[j], t[i][j]), or fma(fl(acc') * sw[j], sx[i], t[i][j]) where sx is
- *                  given; acc' = acc - zx[i] * sums[j] - zw[j] * rest[i] in wrapping 32-bit arithmetic; zw may be
- *                  NULL (no operation)
  * rank1_f32        t[i][j] = fma(row[i], col[j], t[i][j])
  * affine_f32       t[i][j] = (t - zx[i] * c[j]) * sx[i], or t * sx[i] + offset[i] * c[j] where zx is NULL
  * layernorm_f32    per row: mean = fl(S / n), d = x - mean, var = fl(Q / n), r = 1 / sqrt(var + eps), S and Q (of
@@ -103,9 +100,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, epilogue_f32,                                                                                              \
       (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,        \
        int activation, const float *residual, size_t ldr, float *out, size_t ldo))                                     \
-    X(void, group_s32,                                                                                                 \
-      (size_t m, size_t n, const int32_t *acc, size_t ldacc, const int32_t *zx, const int32_t *rest,                   \
-       const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, float *t, size_t ldt))                \
     X(void, rank1_f32, (size_t m, size_t n, const float *row, const float *col, float *t, size_t ldt))                 \
     X(void, affine_f32,                                                                                                \
       (size_t m, size_t n, const float *zx, const float *sx, const float *offset, const float *c, float *t,            \
@@ -135,11 +129,28 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= mr_8, j < n; b is
  *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
  *                     may be NULL (no operation); far: out is unlikely to be in L2
+ * gemm_8_groups       t[i][j] = the chain over the groups n = 0, 1, ... of k (`group` elements each, the last may be
+ *                     short, each from a multiple of ks in a and b on) of t = fma(fl(acc'), sw, t) from t = +0, or of
+ *                     t = fma(fl(acc') * sw, sx, t) where sx is given; acc' = acc - zx * (sum of b) - zw * rest in
+ *                     wrapping 32-bit arithmetic.  After each group, where ow is given: t = fma(centred, ow, t);
+ *                     where ox is given: t = fma(ox, sw * fl(sum of b - count * zw), t).  t is [m][nr]; sw (float16
+ *                     where `half`), zw, ow are [groups][nr], the others [groups][rows], m <= rows; all but sw may be
+ *                     NULL, zw only with rest, ow only with centred; m <= mr_8, 1 <= group <= 33025 elements
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
  * gemv_8              c[p nr + j] = chain over i of a[i] (b' of panel p as unpack_8 gives it), i < count, from what c
  *                     holds, for `panels` panels; stride is from panel to panel, scale[], zero[], offset[] run over
  *                     all their outputs
+ *
+ * 4-bit weights.  A step is four k of nr outputs; its codes, laid as in an int8 panel with ks = 4, are c[0 .. 4 nr):
+ * byte p of the 2 nr bytes of a step holds c[p] below and c[p + 2 nr] above, each -8 .. 7.  The left operand is one
+ * byte a code (left_4: U8 or S8).  Where `expanded`, b is instead the int8 panel that expand_4 made.
+ *
+ * gemm_4              c[i][j] = sum over 4 * steps <= 65536 elements, m <= mr_4
+ * gemm_4_groups       as gemm_8_groups, m <= mr_4
+ * expand_4            steps -> [steps][nr][4] int8
+ * left_sum_4          sum of n left elements of the type left_4
+ * unpack_4            as unpack_8
  */
 #define QLM_INT8_KERNELS(X)                                                                                            \
     X(int, left_quantize, (const float *x, size_t n, float scale, float zero, float lo, float hi, void *a))            \
@@ -154,6 +165,21 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx,                   \
        const int32_t *rest, const int32_t *sums, const int32_t *zw, const float *sw, const float *sx,                  \
        const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))                         \
+    X(void, gemm_8_groups,                                                                                             \
+      (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,         \
+       const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx,                     \
+       const float *centred, const float *ox, size_t rows, float *t))                                                  \
+    X(void, gemm_4,                                                                                                    \
+      (size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc))        \
+    X(void, gemm_4_groups,                                                                                             \
+      (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw,       \
+       int half, const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx,           \
+       const float *centred, const float *ox, size_t rows, float *t))                                                  \
+    X(void, expand_4, (const void *b, size_t steps, int8_t *out))                                                      \
+    X(int32_t, left_sum_4, (const void *a, size_t n))                                                                  \
+    X(void, unpack_4,                                                                                                  \
+      (const void *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,             \
+       float *out))                                                                                                    \
     X(void, unpack_8,                                                                                                  \
       (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,           \
        float *out))                                                                                                    \
@@ -168,6 +194,8 @@ struct qlm_kernels {
     uint8_t k_step;              /* codes of a row that meet the panel together: 2, 4 or 8 */
     uint8_t nr;                  /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
     uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16, gemm_f32 take at most: at most QLM_MAX_MR */
+    uint8_t left_4, mr_4;        /* of 4-bit weights: QLM_LEFT_U8 or QLM_LEFT_S8 */
+    uint8_t expand_rows;         /* from so many rows on, 4-bit panels are expanded first */
 #define QLM_FIELD(ret, name, args) ret(*name) args;
     QLM_COMMON_KERNELS(QLM_FIELD)
     QLM_INT8_KERNELS(QLM_FIELD)

@@ -37,4 +37,24 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right) { retur
 
 #include "int8.inc.h"
 
+#define GROUP_ROWS MR
+#define GROUP_HELD 0
+#include "gemm_8_groups.inc.h"
+
+#include "nibbles_neon.h"
+
+#define N4_LEFT LEFT
+#define N4_MR MR
+#define N4_SHIFT 0
+
+typedef int8x16_t n4_left, n4_right;
+
+QLM_INLINE n4_left n4_load_left(const char *a) { return n4_four(a); }
+
+QLM_INLINE n4_left n4_ones_left(void) { return vdupq_n_s8(1); }
+
+QLM_INLINE dot_sum n4_step(dot_sum sum, n4_left left, n4_right right) { return vdotq_s32(sum, right, left); }
+
+#include "gemm_4_dot.inc.h"
+
 #endif

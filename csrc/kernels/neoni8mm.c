@@ -48,4 +48,41 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right) { retur
 
 #include "int8.inc.h"
 
+/* Sums of the weights: eight k of two outputs are four sums of four. */
+QLM_INLINE void i8_ones(size_t steps, const char *b, dot_sum sums[DOT_COLUMNS])
+{
+    dot_sum fours[2 * DOT_COLUMNS] = {{0}};
+    for (; steps; steps--, b += NR * K_STEP)
+        for (int at = 0; at < 2 * DOT_COLUMNS; at++)
+            fours[at] = vdotq_s32(fours[at], dot_load_right(b, at), vdupq_n_s8(1));
+    for (int column = 0; column < DOT_COLUMNS; column++)
+        sums[column] = vpaddq_s32(fours[2 * column], fours[2 * column + 1]);
+}
+
+#define GROUP_ROWS MR
+#define GROUP_HELD 0
+#include "gemm_8_groups.inc.h"
+
+/* 4-bit weights by sdot: smmla would want another order of their codes than every other table. */
+#include "nibbles_neon.h"
+
+#define N4_LEFT LEFT
+#define N4_MR MR
+#define N4_SHIFT 0
+
+QLM_INLINE void e4_load(const char *b, int8x16_t right[4])
+{
+    for (int column = 0; column < 4; column++) right[column] = vld1q_s8((const int8_t *)b + 16 * column);
+}
+
+typedef int8x16_t n4_left, n4_right;
+
+QLM_INLINE n4_left n4_load_left(const char *a) { return n4_four(a); }
+
+QLM_INLINE n4_left n4_ones_left(void) { return vdupq_n_s8(1); }
+
+QLM_INLINE dot_sum n4_step(dot_sum sum, n4_left left, n4_right right) { return vdotq_s32(sum, right, left); }
+
+#include "gemm_4_dot.inc.h"
+
 #endif

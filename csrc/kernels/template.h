@@ -7,6 +7,7 @@
  *   v16_f_fma(a, b, c) a b + c rounded once; v16_f_fnma: c - a b
  *   comparisons        false where a lane is NaN; v16_f_not_lt is true there
  *   v16_f_minus_abs    -|a|
+ *   v16_f_load_half     16 finite float16, exactly
  *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
  *   v16_f_load_once    a load that the compiler does not repeat for each use

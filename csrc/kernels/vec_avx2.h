@@ -52,6 +52,12 @@ QLM_INLINE v16i v16_i_set1(int32_t value)
 
 QLM_INLINE v16f v16_f_load(const float *p) { return QLM_AVX2_BOTH(v16f, _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
 
+QLM_INLINE v16f v16_f_load_half(const uint16_t *p)
+{
+    const __m128i *halves = (const __m128i *)p;
+    return QLM_AVX2_BOTH(v16f, _mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1)));
+}
+
 /* With n <= 8 the upper mask is empty, and the address of the lower half stands in for one past the array. */
 QLM_INLINE v16f v16_f_load_part(const float *p, size_t n)
 {

@@ -50,6 +50,8 @@ QLM_INLINE void v16_i_store(int32_t *p, v16i a) { _mm512_storeu_si512(p, a); }
 
 QLM_INLINE void v16_i_store_part(int32_t *p, size_t n, v16i a) { _mm512_mask_storeu_epi32(p, v16_m_first(n), a); }
 
+QLM_INLINE v16f v16_f_load_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+
 #define QLM_AVX512_LOAD_CODES(name, type, load, masked_load, widen)                                                    \
     QLM_INLINE v16i name(const type *p) { return widen(load); }                                                        \
     QLM_INLINE v16i name##_part(const type *p, size_t n) { return widen(masked_load(v16_m_first(n), p)); }

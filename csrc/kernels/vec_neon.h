@@ -76,6 +76,13 @@ QLM_INLINE v16i v16_neon_widen_u16(uint16x8_t low, uint16x8_t high)
                   vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))), vreinterpretq_s32_u32(vmovl_high_u16(high))};
 }
 
+QLM_INLINE v16f v16_f_load_half(const uint16_t *p)
+{
+    float16x8_t low = vreinterpretq_f16_u16(vld1q_u16(p)), high = vreinterpretq_f16_u16(vld1q_u16(p + 8));
+    return (v16f){vcvt_f32_f16(vget_low_f16(low)), vcvt_high_f32_f16(low), vcvt_f32_f16(vget_low_f16(high)),
+                  vcvt_high_f32_f16(high)};
+}
+
 QLM_INLINE v16i v16_load_s8(const int8_t *p)
 {
     int8x16_t q = vld1q_s8(p);

@@ -193,10 +193,7 @@ static PyObject *make_packed(PyObject *module, struct pack *pack)
     enum qlm_status status = begin_pack(pack);
     struct qlm_work work = {pack->weight.rows, 1, PACK_COST * (double)pack->weight.columns};
     int failed = status == QLM_OK && qlm_run_slices(&work, pack_slice, pack, &status);
-    if (!failed && status == QLM_OK) {
-        qlm_pack_end(pack->packed);
-        return (PyObject *)self;
-    }
+    if (!failed && status == QLM_OK) { return (PyObject *)self; }
     if (!failed) qlm_raise_status(module, status, 0, "this weight cannot be packed");
     Py_DECREF(self);
     return NULL;

@@ -29,13 +29,6 @@ static float *drawn_floats(struct rng *rng, enum flavour flavour, size_t n)
     return x;
 }
 
-static int32_t *drawn_ints(struct rng *rng, int64_t lo, int64_t hi, size_t n)
-{
-    int32_t *x = operand(n * sizeof *x);
-    fill_ints(rng, lo, hi, x, n);
-    return x;
-}
-
 /* Or NULL. */
 static float *maybe_floats(struct rng *rng, enum flavour flavour, size_t n)
 { return rng_below(rng, 3) ? drawn_floats(rng, flavour, n) : NULL; }
@@ -129,20 +122,6 @@ static void epilogue_f32(const struct qlm_kernels *kernels, struct rng *rng, str
     record_matrix(record, out, out_shape);
 }
 
-static void group_s32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    struct matrix acc_shape = drawn_tile(rng), t_shape = restride(rng, acc_shape);
-    size_t m = acc_shape.rows, n = acc_shape.columns;
-    int32_t *acc = drawn_ints(rng, INT32_MIN, INT32_MAX, elements(acc_shape));
-    int32_t *zx = drawn_ints(rng, -256, 256, m), *rest = drawn_ints(rng, INT32_MIN, INT32_MAX, m);
-    int32_t *sums = drawn_ints(rng, INT32_MIN, INT32_MAX, n);
-    int32_t *zw = rng_below(rng, 2) ? drawn_ints(rng, -256, 256, n) : NULL;
-    float *sw = drawn_floats(rng, rng_flavour(rng), n), *sx = maybe_floats(rng, rng_flavour(rng), m);
-    float *t = drawn_floats(rng, rng_flavour(rng), elements(t_shape));
-    kernels->group_s32(m, n, acc, acc_shape.stride, zx, rest, sums, zw, sw, sx, t, t_shape.stride);
-    record_partial(record, t, t_shape);
-}
-
 static void rank1_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     struct matrix shape = drawn_tile(rng);
@@ -197,7 +176,6 @@ const struct kernel_case row_kernel_cases[] = {
     {"gemv_f32", gemv_f32},
     {"gemm_16", gemm_16},
     {"epilogue_f32", epilogue_f32},
-    {"group_s32", group_s32},
     {"rank1_f32", rank1_f32},
     {"affine_f32", affine_f32},
     {"layernorm_f32", layernorm_f32},

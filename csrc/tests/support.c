@@ -143,7 +143,7 @@ int32_t code_at(const struct qlm_type *type, const void *codes, size_t i)
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
-#define SLOTS 20
+#define SLOTS 40
 #define SLOT_BYTES ((size_t)256 << 10)
 #define WATCHED 64
 #define POISON 0xa5

@@ -79,7 +79,7 @@ struct kernel_case {
     void (*run)(const struct qlm_kernels *kernels, struct rng *rng, struct record *record);
 };
 /* Named like the kernels; each ends with a NULL name. */
-extern const struct kernel_case element_kernel_cases[], row_kernel_cases[], int8_kernel_cases[];
+extern const struct kernel_case element_kernel_cases[], row_kernel_cases[], int8_kernel_cases[], group_kernel_cases[];
 
 /* How a driver is called: results must not depend on it. */
 struct manner {

@@ -87,8 +87,8 @@ static void test_kernels(const struct kernel_case *cases, size_t rounds, uint64_
 
 static int has_case(const char *name)
 {
-    const struct kernel_case *lists[] = {element_kernel_cases, row_kernel_cases, int8_kernel_cases};
-    for (size_t i = 0; i < 3; i++)
+    const struct kernel_case *lists[] = {element_kernel_cases, row_kernel_cases, int8_kernel_cases, group_kernel_cases};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         for (const struct kernel_case *c = lists[i]; c->name; c++)
             if (strcmp(c->name, name) == 0) return 1;
     return 0;
@@ -181,6 +181,7 @@ int main(int argc, char **argv)
     test_kernels(element_kernel_cases, rounds, seed);
     test_kernels(row_kernel_cases, rounds, seed);
     test_kernels(int8_kernel_cases, rounds, seed);
+    test_kernels(group_kernel_cases, rounds, seed);
     test_drivers(array_cases, rounds / 5 + 1, seed);
     test_drivers(linear_cases, rounds / 2 + 1, seed);
     test_drivers(model_cases, rounds / 5 + 1, seed);

@@ -200,32 +200,6 @@ def factors(setting: Setting, n: int) -> np.ndarray:
     return np.where(setting.rng.random(n) < 0.03, setting.rng.choice(SPECIAL, n), values).astype(F32)
 
 
-class Accumulators:
-    """Integer sums, zero points and scales of group_s32."""
-
-    def __init__(self, setting: Setting, m: int, n: int) -> None:
-        rng = setting.rng
-        self.acc = drawn(setting, (m, n), -(2**31), 2**31 - 1, np.int32)
-        if rng.random() < 0.5:
-            self.acc = rng.integers(-(2**20), 2**20, (m, n)).astype(np.int32)
-        self.ldacc = n + int(rng.integers(3))
-        self.zx = drawn(setting, (m,), -255, 255, np.int32)
-        self.rest = drawn(setting, (m,), -(2**31), 2**31 - 1, np.int32)
-        self.sums = drawn(setting, (n,), -(2**31), 2**31 - 1, np.int32)
-        self.zw = maybe(setting, drawn(setting, (n,), -255, 255, np.int32))
-        self.sw = factors(setting, n)
-
-    def arguments(self) -> dict[str, Any]:
-        shared = {name: getattr(self, name) for name in ("ldacc", "zx", "rest", "sums", "zw", "sw")}
-        return shared | {"acc": strided(self.acc, self.ldacc)}
-
-    def corrected(self) -> np.ndarray:
-        value = self.acc.astype(np.int64) - self.zx[:, None].astype(np.int64) * self.sums
-        if self.zw is not None:
-            value = value - self.zw.astype(np.int64) * ref.wrap32(self.rest)[:, None].astype(np.int64)
-        return ref.f32(ref.wrap32(value))
-
-
 def tiles(setting: Setting) -> Iterator[tuple[int, int]]:
     lengths = (0, 1, 17, 32) if setting.few else (*range(50), 63, 64, 65)
     for n in lengths:
@@ -267,16 +241,6 @@ def total(setting: Setting, m: int, n: int) -> tuple[np.ndarray, dict[str, Any]]
     """t [m, n] and the arguments that describe it."""
     t, ldt = float_matrix(setting, m, n), n + int(setting.rng.integers(3))
     return t, {"m": m, "n": n, "t": strided(t, ldt), "ldt": ldt}
-
-
-@cases_of("group_s32")
-def group_s32(setting: Setting) -> Iterator[Case]:
-    for m, n in tiles(setting):
-        sums, sx, (t, given) = Accumulators(setting, m, n), maybe(setting, factors(setting, m)), total(setting, m, n)
-        value = sums.corrected()
-        t = ref.fma(value, sums.sw, t) if sx is None else ref.fma(value * sums.sw, sx[:, None], t)
-        given |= sums.arguments() | {"sx": sx}
-        yield Case(given, {"t": strided(t, given["ldt"])}, any_nan=True)
 
 
 @cases_of("rank1_f32")

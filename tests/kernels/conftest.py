@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
+import cases_groups
 import cases_matrix
 import cases_rows
 import numpy as np
@@ -24,7 +25,7 @@ from kernel_runners import (
     qemu_missing,
 )
 
-CASE_MODULES = (cases_rows, cases_matrix)  # importing them fills the table of cases
+CASE_MODULES = (cases_rows, cases_matrix, cases_groups)  # importing them fills the table of cases
 PANEL_KERNELS = {"gemm_f32", "gemv_f32", "gemm_16"}
 RECORD = ROOT / "build" / "tiers.json"
 
@@ -59,9 +60,9 @@ class Bench:
         """Made once for all tiers whose operands look alike."""
         alike = constants
         if kernel in PANEL_KERNELS:
-            alike = replace(constants, left_type=0, k_step=0, mr_8=0)
+            alike = replace(constants, left_type=0, k_step=0, mr_8=0, left_4=0, mr_4=0)
         elif kernel not in int8_kernels():
-            alike = Constants(0, 0, 0, 0, 0, 0)
+            alike = Constants(0, 0, 0, 0, 0, 0, 0, 0)
         return self._made(kernel, alike, level)
 
     @lru_cache(maxsize=8)  # noqa: B019 (one a session; the cases of all kernels together are large)

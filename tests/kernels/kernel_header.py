@@ -68,3 +68,5 @@ class Constants:
     mr_8: int
     mr_16: int
     mr_f32: int
+    left_4: int
+    mr_4: int
