@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..arrays import Array
-from ..timing import Call, Timing
+from ..timing import Call
 
 STEP = 16384  # bytes that a loop over memory takes at least
 REGISTER_ROUNDS = 60_000  # about half a millisecond
@@ -100,21 +100,19 @@ def binary_size(nbytes: int) -> str:
 _arena = _Arena()
 
 
-def least_seconds(bounds: tuple[Bound, ...], timings: Mapping[str, Timing]) -> tuple[str, float] | None:
+def least_seconds(bounds: tuple[Bound, ...], seconds: Mapping[str, float]) -> tuple[str, float] | None:
     """(the loop that limits the work, the seconds it would take at that loop's speed); None without any loop.
 
-    The timings of the bounds' loops are by their names.
+    seconds: of a call of each of the bounds' loops, by name.
     """
     found = []
     for bound in bounds:
         alternatives = [
-            (bound.amount * timings[loop.name].median / loop.work, loop.name)
-            for loop in bound.loops()
-            if loop.name in timings
+            (bound.amount * seconds[loop.name] / loop.work, loop.name) for loop in bound.loops() if loop.name in seconds
         ]
         if alternatives:
             found.append(min(alternatives))
     if not found:
         return None
-    seconds, name = max(found)
-    return name, seconds
+    least, name = max(found)
+    return name, least

@@ -81,9 +81,11 @@ def _row(
     row |= {**timing.to_dict(), "net": net}
     row["gops"] = None if case.operations is None else 1e-9 * case.operations / seconds
     row["gbs"] = None if case.nbytes is None else 1e-9 * case.nbytes / seconds
-    limit = least_seconds(case.bounds, loops)
+    limit = least_seconds(case.bounds, {name: loop.median for name, loop in loops.items()})
+    at_best = least_seconds(case.bounds, {name: loop.best for name, loop in loops.items()})
     name, least = limit or (None, None)
     row |= {"limit": name, "limit_seconds": least, "share": least / seconds if least else None}
+    row["best_share"] = at_best[1] / timing.best if at_best else None
     row["net_share"] = least / net if least and net else None
     row["loops"] = _loop_seconds(case.bounds, loops)
     return {**row, "note": contender.note}

@@ -50,6 +50,7 @@ def test_quick_cases_all_work(instant):
     for row in rows:
         if row["section"].startswith("linear"):
             assert row["gops"] == pytest.approx(2e-6 * row["m"] * row["n"] * row["k"])
+        assert row["best_share"] == row["share"]
         if "nbytes" in row:
             assert row["gbs"] == pytest.approx(1e-6 * row["nbytes"])
 
@@ -112,7 +113,7 @@ def test_the_slowest_limit_counts_and_the_fastest_of_its_loops(monkeypatch):
     bounds = (Bound(("int8",), 6e8), Bound(("read",), 1e6, 1 << 20))
     by_name = {loop.name: loop for bound in bounds for loop in bound.loops()}
     seconds = {"int8 (a)": 2.0, "int8 (b)": 1.0, "read (c)": 1.0}
-    timings = {name: timing(seconds[name] * loop.work * 1e-9) for name, loop in by_name.items()}
+    timings = {name: seconds[name] * loop.work * 1e-9 for name, loop in by_name.items()}
     assert least_seconds(bounds, timings) == ("int8 (b)", pytest.approx(0.6))
     assert least_seconds((bounds[1],), timings) == ("read (c)", pytest.approx(1e-3))
     assert least_seconds((), timings) is None
