@@ -118,6 +118,41 @@ QLM_KERNEL(int, range_cols_f32)(const float *x, size_t n, float *min, float *max
     return is_tainted(taint);
 }
 
+/* The bits of |x|, as an integer: the greatest is that of the greatest |x|, and NaN and infinities are above all. */
+QLM_INLINE v16i magnitudes(v16f x) { return v16_i_and(v16_f_as_i(x), v16_i_set1(INT32_MAX)); }
+
+QLM_INLINE v16i greatest_magnitudes(const float *x, size_t n)
+{
+    v16i even = v16_i_set1(0), odd = even;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        even = v16_i_max_u(magnitudes(v16_f_load(x + i)), even);
+        odd = v16_i_max_u(magnitudes(v16_f_load(x + i + 16)), odd);
+    }
+    for (; i < n; i += 16) even = v16_i_max_u(magnitudes(v16_f_load_n(x + i, n - i < 16 ? n - i : 16)), even);
+    return v16_i_max_u(even, odd);
+}
+
+/* Groups that are missing count as zeros.  With a constant count and length all stays in registers. */
+QLM_INLINE int amax_of_some(const float *x, size_t groups, size_t n, float *amax)
+{
+    v16i lanes[16];
+#pragma GCC unroll 16
+    for (size_t g = 0; g < 16; g++) lanes[g] = g < groups ? greatest_magnitudes(x + g * n, n) : v16_i_set1(0);
+    v16i greatest = v16_i_max_of_each(lanes);
+    v16_f_store_n(amax, groups, v16_i_as_f(greatest));
+    return v16_m_any(v16_f_not_lt(v16_i_as_f(greatest), v16_f_set1(__builtin_inff())));
+}
+
+QLM_KERNEL(int, amax_groups_f32)(const float *x, size_t groups, size_t n, float *amax)
+{
+    int bad = 0;
+    for (; groups >= 16; groups -= 16, x += 16 * n, amax += 16)
+        bad |= n == SHORT_GROUP ? amax_of_some(x, 16, SHORT_GROUP, amax) : amax_of_some(x, 16, n, amax);
+    if (groups) bad |= amax_of_some(x, groups, n, amax);
+    return bad;
+}
+
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
 QLM_KERNEL(int, quantize_f32_8)
@@ -127,6 +162,21 @@ QLM_KERNEL(int, quantize_f32_8)
 QLM_KERNEL(int, quantize_f32_16)
 (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out)
 { return quantize_span(x, n, scale, zero, lo, hi, 2, out); }
+
+QLM_KERNEL(int, quantize_groups_f32_8)
+(const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out)
+{
+    struct grid_bounds bounds = grid_bounds_of(lo, hi);
+    struct group_places places = {.lo = lo, .hi = hi};
+    int bad = 0;
+    for (size_t g = 0; g < groups; g += GROUPS_AT_A_TIME) {
+        size_t count = groups - g < GROUPS_AT_A_TIME ? groups - g : GROUPS_AT_A_TIME;
+        group_places_of(&places, count, scale + g, zero ? zero + g : 0, bounds.slack);
+        bad |= zero ? some_groups_to_bytes(x + g * n, count, n, &places, 1, &bounds, out + g * n)
+                    : some_groups_to_bytes(x + g * n, count, n, &places, 0, &bounds, out + g * n);
+    }
+    return bad;
+}
 
 QLM_KERNEL(int, quantize_cols_f32_8)
 (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out)
@@ -146,25 +196,73 @@ QLM_KERNEL(int, interval_f32_8)
 (const float *x, size_t n, float min, float scale, int levels, int lo, uint8_t *out)
 { return interval_span(x, n, min, scale, levels, lo, 1, out); }
 
-QLM_INLINE v16f value_of(v16i code, v16f scale, v16f zero, v16f offset)
-{ return v16_f_add(v16_f_mul(v16_f_sub(v16_f_from_i(code), zero), scale), offset); }
+struct values {
+    v16f scale, zero, offset;
+};
+
+/* What a row's parameters leave out: subtracting a zero point of 0 and adding an offset of -0.0 change no bit.  Each
+ * form is a loop of its own, for an instruction in four. */
+enum form { FORM_SCALE, FORM_ZERO, FORM_OFFSET };
+
+QLM_INLINE enum form form_of(float zero, float offset)
+{
+    if (offset != 0.0f || !__builtin_signbit(offset)) return FORM_OFFSET;
+    return zero != 0.0f ? FORM_ZERO : FORM_SCALE;
+}
+
+QLM_INLINE v16f value_of(v16i code, const struct values *p, enum form form)
+{
+    v16f q = v16_f_from_i(code);
+    if (form != FORM_SCALE) q = v16_f_sub(q, p->zero);
+    q = v16_f_mul(q, p->scale);
+    return form == FORM_OFFSET ? v16_f_add(q, p->offset) : q;
+}
 
 #define QLM_DEQUANTIZE(suffix, type)                                                                                   \
+    QLM_INLINE void dequantize_form_##suffix(const type *q, size_t n, const struct values *p, enum form form,          \
+                                             float *out)                                                               \
+    {                                                                                                                  \
+        size_t i = 0;                                                                                                  \
+        for (; i + 32 <= n; i += 32) {                                                                                 \
+            v16_f_store(out + i, value_of(v16_load_##suffix(q + i), p, form));                                         \
+            v16_f_store(out + i + 16, value_of(v16_load_##suffix(q + i + 16), p, form));                               \
+        }                                                                                                              \
+        for (; i < n; i += 16) {                                                                                       \
+            size_t count = n - i < 16 ? n - i : 16;                                                                    \
+            v16_f_store_n(out + i, count, value_of(v16_load_##suffix##_n(q + i, count), p, form));                     \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    QLM_INLINE void dequantize_span_##suffix(const type *q, size_t n, float scale, float zero, float offset,           \
+                                             float *out)                                                               \
+    {                                                                                                                  \
+        struct values p = {v16_f_set1(scale), v16_f_set1(zero), v16_f_set1(offset)};                                   \
+        enum form form = form_of(zero, offset);                                                                        \
+        if (form == FORM_SCALE)                                                                                        \
+            dequantize_form_##suffix(q, n, &p, FORM_SCALE, out);                                                       \
+        else if (form == FORM_ZERO)                                                                                    \
+            dequantize_form_##suffix(q, n, &p, FORM_ZERO, out);                                                        \
+        else                                                                                                           \
+            dequantize_form_##suffix(q, n, &p, FORM_OFFSET, out);                                                      \
+    }                                                                                                                  \
+                                                                                                                       \
     QLM_KERNEL(void, dequantize_##suffix##_f32)                                                                        \
     (const type *q, size_t n, float scale, float zero, float offset, float *out)                                       \
+    { dequantize_span_##suffix(q, n, scale, zero, offset, out); }                                                      \
+                                                                                                                       \
+    QLM_KERNEL(void, dequantize_groups_##suffix##_f32)                                                                 \
+    (const type *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset, float *out) \
     {                                                                                                                  \
-        v16f s = v16_f_set1(scale), z = v16_f_set1(zero), o = v16_f_set1(offset);                                      \
-        size_t i = 0;                                                                                                  \
-        for (; i + 16 <= n; i += 16) v16_f_store(out + i, value_of(v16_load_##suffix(q + i), s, z, o));                \
-        if (i < n) v16_f_store_part(out + i, n - i, value_of(v16_load_##suffix##_part(q + i, n - i), s, z, o));        \
+        for (size_t g = 0; g < groups; g++)                                                                            \
+            dequantize_span_##suffix(q + g * n, n, scale[g], zero ? (float)zero[g] : 0.0f, offset ? offset[g] : -0.0f, \
+                                     out + g * n);                                                                     \
     }                                                                                                                  \
                                                                                                                        \
     QLM_INLINE void dequantize_column_##suffix(const type *q, size_t count, const float *scale, const float *zero,     \
                                                const float *offset, float *out)                                        \
     {                                                                                                                  \
-        v16f value = value_of(v16_load_##suffix##_n(q, count), v16_f_load_n(scale, count), v16_f_load_n(zero, count),  \
-                              v16_f_load_n(offset, count));                                                            \
-        v16_f_store_n(out, count, value);                                                                              \
+        struct values p = {v16_f_load_n(scale, count), v16_f_load_n(zero, count), v16_f_load_n(offset, count)};        \
+        v16_f_store_n(out, count, value_of(v16_load_##suffix##_n(q, count), &p, FORM_OFFSET));                         \
     }                                                                                                                  \
                                                                                                                        \
     QLM_KERNEL(void, dequantize_cols_##suffix##_f32)                                                                   \

@@ -46,13 +46,17 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *
  * range_f32        widen [*min, *max] by the finite values of x; returns 1 if any value was not finite
  * range_cols_f32   the same element by element: min[i], max[i] widened by x[i]
+ * amax_groups_f32  amax[g] = greatest |x| of group g, n elements each, behind one another; 1 if any x was not finite
+ *                  (its group's amax is then infinite or NaN)
  * quantize_f32_8   out[i] = low byte of clamp(rint(x / scale) + zero, lo, hi), |lo|, |hi|, |zero| <= 512, integers;
  *                  returns 1 if any x was not finite (its code is then unspecified)
  * quantize_f32_16  the same into two bytes; lo, hi, zero within +-65535
+ * quantize_groups_f32_8  quantize_f32_8 of each group with scale[g] and zero[g] (NULL: 0)
  * quantize_cols_*  the same with scale[i] and zero[i]
  * interval_f32_8   out[i] = low byte of lo + clamp(floor((x - min) / scale), 0, levels - 1), all in float64;
  *                  levels <= 256; returns 1 if any x was not finite
  * dequantize_T_f32 out[i] = (q - zero) * scale + offset, three rounded operations; offset -0.0 adds nothing
+ * dequantize_groups_T_f32  the same of each group with scale[g], zero[g], offset[g] (NULL: 0, -0.0)
  * dequantize_cols_T_f32  the same with scale[i], zero[i], offset[i]
  * gemm_f32         c[i][j] = chain over k of a[i][k] b[k][j] for i < m <= mr_f32, j < nr; starts from c if
  *                  `accumulate`, else from +0; a has row stride lda (elements), c has row stride ldc
@@ -74,8 +78,12 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
 #define QLM_COMMON_KERNELS(X)                                                                                          \
     X(int, range_f32, (const float *x, size_t n, float *min, float *max))                                              \
     X(int, range_cols_f32, (const float *x, size_t n, float *min, float *max))                                         \
+    X(int, amax_groups_f32, (const float *x, size_t groups, size_t n, float *amax))                                    \
     X(int, quantize_f32_8, (const float *x, size_t n, float scale, float zero, float lo, float hi, uint8_t *out))      \
     X(int, quantize_f32_16, (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out))    \
+    X(int, quantize_groups_f32_8,                                                                                      \
+      (const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi,           \
+       uint8_t *out))                                                                                                  \
     X(int, quantize_cols_f32_8,                                                                                        \
       (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out))             \
     X(int, quantize_cols_f32_16,                                                                                       \
@@ -85,12 +93,24 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, dequantize_u8_f32, (const uint8_t *q, size_t n, float scale, float zero, float offset, float *out))        \
     X(void, dequantize_s16_f32, (const int16_t *q, size_t n, float scale, float zero, float offset, float *out))       \
     X(void, dequantize_u16_f32, (const uint16_t *q, size_t n, float scale, float zero, float offset, float *out))      \
+    X(void, dequantize_groups_s8_f32,                                                                                  \
+      (const int8_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,         \
+       float *out))                                                                                                    \
     X(void, dequantize_cols_s8_f32,                                                                                    \
       (const int8_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))             \
+    X(void, dequantize_groups_u8_f32,                                                                                  \
+      (const uint8_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,        \
+       float *out))                                                                                                    \
     X(void, dequantize_cols_u8_f32,                                                                                    \
       (const uint8_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))            \
+    X(void, dequantize_groups_s16_f32,                                                                                 \
+      (const int16_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,        \
+       float *out))                                                                                                    \
     X(void, dequantize_cols_s16_f32,                                                                                   \
       (const int16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))            \
+    X(void, dequantize_groups_u16_f32,                                                                                 \
+      (const uint16_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,       \
+       float *out))                                                                                                    \
     X(void, dequantize_cols_u16_f32,                                                                                   \
       (const uint16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))           \
     X(void, gemm_f32,                                                                                                  \

@@ -1,51 +1,65 @@
 /* quantize.inc.h: float32 to codes, for the quantize kernels and for the left operand of an int8 product.
  *
- * Division is slow, so quantize_span multiplies by the reciprocal, and divides only where that could give another code.
- * It computes the place i = rint(fma(x, 2^16 fl(1 / s), c)), c = 2^16 (zero - lo + 1/2) + slack, of x among the codes:
+ * Division is slow, so a span is multiplied by the reciprocal, and divided only where that could give another code.
+ * That gives the place i = rint(fma(x, 2^16 fl(1 / s), c)), c = 2^16 (zero - lo + 1/2) + slack, of x among the codes:
  * its high 16 bits are code - lo, to be clamped, its low 16 bits tell how far x is from the next lower step.
  *
- * In exact arithmetic let v = x / s, L = max(|lo - zero|, |hi - zero|) <= 255, u = 2^-24, all places in units of 2^-16
- * codes, slack apart.  The quotient d = fl(v), which defines the code, is off by at most 2^16 u |v| = |v| / 256; the
- * reciprocal makes x fl(1 / s) off by as much (it is normal, or not used); the sum is below 2^24, so fma and rint
- * together are off by at most 3/4.  The code is a step function of d, and its steps, where |v| <= L + 1/2, are at whole
- * multiples of 2^16.  If i and d are on different sides of a step (or d is on it), i is no farther from the step than
- * from d: less than E = (L + 1) / 128 + 3/4, or slack = floor(E).  So then 0 <= low 16 bits of i <= 2 slack, and that
- * is the test.  Beyond the last step both are clamped, as both are monotone in x.  Where x is NaN or infinite, or the
- * place is no int32, v16_i_fixed makes the low bits zero, so these divide too.
+ * In exact arithmetic let v = x / s, L = hi - lo <= 255, lo <= zero <= hi, u = 2^-24; places are in units of 2^-16
+ * codes, and slack is left out.  The quotient d = fl(v), which defines the code, is off by at most 2^16 u |v| =
+ * |v| / 256; the reciprocal makes x fl(1 / s) off by as much (it is normal, or not used); the sum is below 2^24, so fma
+ * and rint together are off by at most 3/4.  The code is a step function of d; its steps are at whole multiples of
+ * 2^16, where |v| <= L + 1/2.  If i and d are on different sides of a step (or d is on it), i is no farther from the
+ * step than from d: less than E = (L + 1) / 128 + 3/4, so with slack = floor(E) the low 16 bits of i are within 0 .. 2
+ * slack, and that is the test.  Beyond the last step both are clamped, as both are monotone in x.  Where x is NaN or
+ * infinite, or the place is no int32, v16_i_fixed makes the low bits zero, so these divide too; and a reciprocal that
+ * may not be used is NaN, which divides all.
  */
-struct rounding {
-    v16f inverse, start; /* 2^16 fl(1 / s), c */
-    v16i border;         /* 2 slack + 1 */
-    v64b top, first;     /* hi - lo, lo */
-    v16i top_word, first_word;
-    v16f scale, zero, lo, hi; /* for dividing */
+struct codes {
+    float scale, zero, lo, hi; /* for dividing */
 };
 
-/* Whether the proof above holds. */
-QLM_INLINE int place_is_precise(float scale, float zero, float lo, float hi)
+/* What spans that share their bounds share, whatever their scales. */
+struct grid_bounds {
+    float slack;
+    v16i border;     /* 2 slack + 1 */
+    v64b top, first; /* hi - lo, lo */
+    v16i top_word, first_word;
+};
+
+struct place {
+    v16f inverse, start; /* 2^16 fl(1 / s), c */
+};
+
+QLM_INLINE struct grid_bounds grid_bounds_of(float lo, float hi)
 {
-    float inverse = 1.0f / scale;
-    return inverse >= 0x1p-126f && inverse <= 0x1p111f && zero >= lo && zero - lo <= 255.0f && hi - lo <= 255.0f &&
-           hi >= zero;
+    float slack = (float)(int)((hi - lo + 1.0f) * 0x1p-7f + 0.75f);
+    return (struct grid_bounds){.slack = slack,
+                                .border = v16_i_set1(2 * (int)slack + 1),
+                                .top = v64_b_set1((int)(hi - lo)),
+                                .first = v64_b_set1((int)lo),
+                                .top_word = v16_i_set1((int)(hi - lo)),
+                                .first_word = v16_i_set1((int)lo)};
 }
 
-QLM_INLINE struct rounding rounding_for(float scale, float zero, float lo, float hi)
+/* Of one span: branches that are foreseen take no time, where masks would make the first block wait for them. */
+QLM_INLINE struct place place_for(struct codes c, float slack)
 {
-    float below = zero - lo, above = hi - zero, farthest = below > above ? below : above;
-    int slack = (int)((farthest + 1.0f) * 0x1p-7f + 0.75f);
-    struct rounding r;
-    r.inverse = v16_f_set1(1.0f / scale * 0x1p16f);
-    r.start = v16_f_set1((below + 0.5f) * 0x1p16f + (float)slack);
-    r.border = v16_i_set1(2 * slack + 1);
-    r.top_word = v16_i_set1((int)(hi - lo));
-    r.first_word = v16_i_set1((int)lo);
-    r.top = v64_b_set1((int)(hi - lo));
-    r.first = v64_b_set1((int)lo);
-    r.scale = v16_f_set1(scale);
-    r.zero = v16_f_set1(zero);
-    r.lo = v16_f_set1(lo);
-    r.hi = v16_f_set1(hi);
-    return r;
+    float inverse = 1.0f / c.scale, below = c.zero - c.lo;
+    int normal = inverse >= 0x1p-126f && inverse <= 0x1p111f;
+    if (!normal || !(below >= 0.0f && c.zero <= c.hi && c.hi - c.lo <= 255.0f)) inverse = __builtin_nanf("");
+    return (struct place){v16_f_set1(inverse * 0x1p16f), v16_f_set1((below + 0.5f) * 0x1p16f + slack)};
+}
+
+/* The same of 16 spans, a lane each. */
+QLM_INLINE struct place places_for(v16f scale, v16f zero, float lo, float hi, float slack)
+{
+    v16f inverse = v16_f_div(v16_f_set1(1.0f), scale), below = v16_f_sub(zero, v16_f_set1(lo));
+    v16m normal = v16_m_and(v16_f_ge(inverse, v16_f_set1(0x1p-126f)), v16_f_le(inverse, v16_f_set1(0x1p111f)));
+    v16m inside = v16_m_and(v16_f_ge(below, v16_f_set1(0.0f)), v16_f_le(zero, v16_f_set1(hi)));
+    v16f unusable = v16_f_set1(__builtin_nanf("")), unit = v16_f_set1(0x1p16f);
+    inverse = v16_f_select(v16_m_and(normal, inside), v16_f_mul(inverse, unit), unusable);
+    v16f start = v16_f_add(v16_f_mul(v16_f_add(below, v16_f_set1(0.5f)), unit), v16_f_set1(slack));
+    return (struct place){hi - lo <= 255.0f ? inverse : unusable, start};
 }
 
 QLM_INLINE v16i clamp_codes(v16f rounded, v16f zero, v16f lo, v16f hi)
@@ -66,86 +80,180 @@ QLM_INLINE void store_codes(int bytes, void *out, size_t i, size_t count, v16i c
 }
 
 /* The definition: by division. */
-QLM_INLINE int divide_span(const float *x, size_t n, const struct rounding *r, int bytes, void *out)
+QLM_INLINE int divide_span(const float *x, size_t n, struct codes c, int bytes, void *out)
 {
+    v16f scale = v16_f_set1(c.scale), zero = v16_f_set1(c.zero), lo = v16_f_set1(c.lo), hi = v16_f_set1(c.hi);
     v16f taint = v16_f_set1(0.0f);
     for (size_t i = 0; i < n; i += 16) {
         size_t count = n - i < 16 ? n - i : 16;
         v16f value = v16_f_load_n(x + i, count);
         taint_by(&taint, value);
-        store_codes(bytes, out, i, count, clamp_codes(v16_f_rint(v16_f_div(value, r->scale)), r->zero, r->lo, r->hi));
+        store_codes(bytes, out, i, count, clamp_codes(v16_f_rint(v16_f_div(value, scale)), zero, lo, hi));
     }
     return is_tainted(taint);
 }
 
 /* Not inlined, so that the loops it is called from keep their registers. */
-QLM_OUTLINE int divide_span_to_bytes(const float *x, size_t n, const struct rounding *r, uint8_t *out)
-{ return divide_span(x, n, r, 1, out); }
+QLM_OUTLINE int divide_span_to_bytes(const float *x, size_t n, struct codes c, uint8_t *out)
+{ return divide_span(x, n, c, 1, out); }
 
-QLM_OUTLINE int divide_span_to_words(const float *x, size_t n, const struct rounding *r, uint16_t *out)
-{ return divide_span(x, n, r, 2, out); }
+QLM_OUTLINE int divide_span_to_words(const float *x, size_t n, struct codes c, uint16_t *out)
+{ return divide_span(x, n, c, 2, out); }
 
 /* The places of 16 elements from x + 16 part on, of n <= 64 in all; missing ones are 0, which is near no step. */
 QLM_INLINE size_t part_count(size_t n, size_t part)
 { return n < 16 * part ? 0 : n - 16 * part < 16 ? n - 16 * part : 16; }
 
-QLM_INLINE v16i places(const float *x, size_t n, size_t part, const struct rounding *r)
+QLM_INLINE v16i place_of(const float *x, size_t n, size_t part, const struct place *p)
 {
     const float *from = n > 16 * part ? x + 16 * part : x;
-    return v16_i_fixed(v16_f_fma(v16_f_load_n(from, part_count(n, part)), r->inverse, r->start));
+    return v16_i_fixed(v16_f_fma(v16_f_load_n(from, part_count(n, part)), p->inverse, p->start));
 }
 
+struct places {
+    v16i part[4];
+};
+
+QLM_INLINE struct places places_of(const float *x, size_t n, const struct place *p)
+{ return (struct places){{place_of(x, n, 0, p), place_of(x, n, 1, p), place_of(x, n, 2, p), place_of(x, n, 3, p)}}; }
+
+/* Whether some of them must divide. */
+QLM_INLINE int near_step(const struct places *p, const struct grid_bounds *b)
+{ return __builtin_expect(v64_any_low(p->part[0], p->part[1], p->part[2], p->part[3], b->border), 0); }
+
+QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b)
+{ return v64_b_add(v64_b_min(v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]), b->top), b->first); }
+
 /* n <= 64: a constant 64 leaves only whole loads and stores. */
-QLM_INLINE int quantize_block_to_bytes(const float *x, size_t n, const struct rounding *r, uint8_t *out)
+QLM_INLINE int block_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                              struct codes c, uint8_t *out)
 {
-    v16i p0 = places(x, n, 0, r), p1 = places(x, n, 1, r), p2 = places(x, n, 2, r), p3 = places(x, n, 3, r);
-    if (__builtin_expect(v64_any_low(p0, p1, p2, p3, r->border), 0)) return divide_span_to_bytes(x, n, r, out);
-    v64b codes = v64_b_add(v64_b_min(v64_high8(p0, p1, p2, p3), r->top), r->first);
+    struct places places = places_of(x, n, p);
+    if (near_step(&places, b)) return divide_span_to_bytes(x, n, c, out);
     if (n < 64)
-        v64_b_store_part(out, n, codes);
+        v64_b_store_part(out, n, bytes_at(&places, b));
     else
-        v64_b_store(out, codes);
+        v64_b_store(out, bytes_at(&places, b));
     return 0;
 }
 
-QLM_INLINE void store_words(uint16_t *out, size_t n, size_t part, v16i place, const struct rounding *r)
+QLM_INLINE void store_words(uint16_t *out, size_t n, size_t part, v16i place, const struct grid_bounds *b)
 {
     size_t count = part_count(n, part);
     if (count < 16)
-        v16_store_high16_part(count ? out + 16 * part : out, count, place, r->top_word, r->first_word);
+        v16_store_high16_part(count ? out + 16 * part : out, count, place, b->top_word, b->first_word);
     else
-        v16_store_high16(out + 16 * part, place, r->top_word, r->first_word);
+        v16_store_high16(out + 16 * part, place, b->top_word, b->first_word);
 }
 
-QLM_INLINE int quantize_block_to_words(const float *x, size_t n, const struct rounding *r, uint16_t *out)
+QLM_INLINE int block_to_words(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                              struct codes c, uint16_t *out)
 {
-    v16i p0 = places(x, n, 0, r), p1 = places(x, n, 1, r), p2 = places(x, n, 2, r), p3 = places(x, n, 3, r);
-    if (__builtin_expect(v64_any_low(p0, p1, p2, p3, r->border), 0)) return divide_span_to_words(x, n, r, out);
-    store_words(out, n, 0, p0, r);
-    store_words(out, n, 1, p1, r);
-    store_words(out, n, 2, p2, r);
-    store_words(out, n, 3, p3, r);
+    struct places places = places_of(x, n, p);
+    if (near_step(&places, b)) return divide_span_to_words(x, n, c, out);
+    store_words(out, n, 0, places.part[0], b);
+    store_words(out, n, 1, places.part[1], b);
+    store_words(out, n, 2, places.part[2], b);
+    store_words(out, n, 3, places.part[3], b);
     return 0;
+}
+
+QLM_INLINE int blocks_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                               struct codes c, uint8_t *out)
+{
+    size_t i = 0;
+    int bad = 0;
+    for (; i + 64 <= n; i += 64) bad |= block_to_bytes(x + i, 64, p, b, c, out + i);
+    if (i < n) bad |= block_to_bytes(x + i, n - i, p, b, c, out + i);
+    return bad;
+}
+
+QLM_INLINE int blocks_to_words(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                               struct codes c, uint16_t *out)
+{
+    size_t i = 0;
+    int bad = 0;
+    for (; i + 64 <= n; i += 64) bad |= block_to_words(x + i, 64, p, b, c, out + i);
+    if (i < n) bad |= block_to_words(x + i, n - i, p, b, c, out + i);
+    return bad;
 }
 
 QLM_INLINE int quantize_span(const float *x, size_t n, float scale, float zero, float lo, float hi, int bytes,
                              void *out)
 {
-    struct rounding r = rounding_for(scale, zero, lo, hi);
-    uint8_t *to_bytes = out;
-    uint16_t *to_words = out;
-    size_t i = 0;
+    struct grid_bounds bounds = grid_bounds_of(lo, hi);
+    struct codes codes = {scale, zero, lo, hi};
+    struct place place = place_for(codes, bounds.slack);
+    return bytes == 1 ? blocks_to_bytes(x, n, &place, &bounds, codes, out)
+                      : blocks_to_words(x, n, &place, &bounds, codes, out);
+}
+
+/* ---- groups --------------------------------------------------------------------------------------------------- */
+
+#define SHORT_GROUP 32
+
+#define GROUPS_AT_A_TIME 64
+
+/* The parameters of some groups: their reciprocals are a few divisions of 16, whose latencies overlap. */
+struct group_places {
+    float inverse[GROUPS_AT_A_TIME], start[GROUPS_AT_A_TIME], zero[GROUPS_AT_A_TIME];
+    const float *scale;
+    float lo, hi;
+};
+
+QLM_INLINE void group_places_of(struct group_places *p, size_t groups, const float *scale, const int32_t *zero,
+                                float slack)
+{
+    p->scale = scale;
+    for (size_t g = 0; g < groups; g += 16) {
+        size_t count = groups - g < 16 ? groups - g : 16;
+        v16f zeros = zero ? v16_f_from_i(v16_i_load_n(zero + g, count)) : v16_f_set1(0.0f);
+        struct place lanes = places_for(v16_f_load_n(scale + g, count), zeros, p->lo, p->hi, slack);
+        v16_f_store(p->inverse + g, lanes.inverse);
+        v16_f_store(p->start + g, lanes.start);
+        v16_f_store(p->zero + g, zeros);
+    }
+}
+
+/* `zeros`, a constant: whether the groups have zero points; without, they all start at the first one's place. */
+QLM_INLINE struct place group_place(const struct group_places *p, size_t g, int zeros)
+{ return (struct place){v16_f_set1(p->inverse[g]), v16_f_set1(p->start[zeros ? g : 0])}; }
+
+QLM_INLINE struct codes group_codes(const struct group_places *p, size_t g)
+{ return (struct codes){p->scale[g], p->zero[g], p->lo, p->hi}; }
+
+QLM_OUTLINE int divide_pair(const float *x, const struct group_places *p, size_t g, uint8_t *out)
+{
+    return divide_span_to_bytes(x, SHORT_GROUP, group_codes(p, g), out) |
+           divide_span_to_bytes(x + SHORT_GROUP, SHORT_GROUP, group_codes(p, g + 1), out + SHORT_GROUP);
+}
+
+/* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
+QLM_INLINE int pair_to_bytes(const float *x, const struct group_places *p, size_t g, int zeros,
+                             const struct grid_bounds *b, uint8_t *out)
+{
+    struct place first = group_place(p, g, zeros), second = group_place(p, g + 1, zeros);
+    struct places places = {{place_of(x, 64, 0, &first), place_of(x, 64, 1, &first), place_of(x, 64, 2, &second),
+                             place_of(x, 64, 3, &second)}};
+    if (near_step(&places, b)) return divide_pair(x, p, g, out);
+    v64_b_store(out, bytes_at(&places, b));
+    return 0;
+}
+
+QLM_INLINE int some_groups_to_bytes(const float *x, size_t groups, size_t n, const struct group_places *p, int zeros,
+                                    const struct grid_bounds *b, uint8_t *out)
+{
+    size_t g = 0;
     int bad = 0;
-    if (!place_is_precise(scale, zero, lo, hi))
-        return bytes == 1 ? divide_span_to_bytes(x, n, &r, out) : divide_span_to_words(x, n, &r, out);
-    for (; i + 64 <= n; i += 64)
-        bad |= bytes == 1 ? quantize_block_to_bytes(x + i, 64, &r, to_bytes + i)
-                          : quantize_block_to_words(x + i, 64, &r, to_words + i);
-    if (i < n)
-        bad |= bytes == 1 ? quantize_block_to_bytes(x + i, n - i, &r, to_bytes + i)
-                          : quantize_block_to_words(x + i, n - i, &r, to_words + i);
+    for (; n == SHORT_GROUP && g + 2 <= groups; g += 2) bad |= pair_to_bytes(x + g * n, p, g, zeros, b, out + g * n);
+    for (; g < groups; g++) {
+        struct place place = group_place(p, g, zeros);
+        bad |= blocks_to_bytes(x + g * n, n, &place, b, group_codes(p, g), out + g * n);
+    }
     return bad;
 }
+
+/* ---- columns -------------------------------------------------------------------------------------------------- */
 
 struct column_codes {
     const float *x, *scale;

@@ -20,6 +20,7 @@
  *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose
  *                      high bits are zero
  *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255
+ *   v16_i_max_of_each  lane l is the greatest, unsigned, of the lanes of a[l]
  *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
  */
 #ifndef QLM_TEMPLATE_H

@@ -101,6 +101,51 @@ static void quantize_cols_f32_8(const struct qlm_kernels *kernels, struct rng *r
 static void quantize_cols_f32_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 { quantize_cols(kernels, rng, record, 16); }
 
+/* 32 has a loop of its own, and 64 groups are taken at a time. */
+struct groups {
+    size_t count, n;
+};
+
+static struct groups drawn_groups(struct rng *rng)
+{
+    size_t n = rng_below(rng, 2) ? 32 : 1 + rng_below(rng, 140);
+    return (struct groups){rng_below(rng, 2) ? rng_below(rng, 5) : rng_below(rng, 140), n};
+}
+
+static int32_t *maybe_zeros(struct rng *rng, const struct qlm_type *type, size_t n)
+{
+    if (!rng_below(rng, 2)) return NULL;
+    int32_t *zero = operand(n * sizeof *zero);
+    fill_ints(rng, type->min, type->max, zero, n);
+    return zero;
+}
+
+static void amax_groups_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    struct groups groups = drawn_groups(rng);
+    float *x = drawn_floats(rng, rng_flavour(rng), 1.0f, groups.count * groups.n);
+    float *amax = operand(groups.count * sizeof *amax);
+    record_int(record, kernels->amax_groups_f32(x, groups.count, groups.n, amax));
+    for (size_t g = 0; g < groups.count; g++)
+        if (qlm_is_finite(amax[g])) record_floats(record, amax + g, 1);
+}
+
+static void quantize_groups_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    struct groups groups = drawn_groups(rng);
+    const struct qlm_type *type = &test_types[rng_below(rng, 4)];
+    int32_t *zero = maybe_zeros(rng, type, groups.count), lo, hi;
+    qlm_code_bounds(type, rng_below(rng, 2) == 0, &lo, &hi);
+    size_t size = groups.count * groups.n;
+    float *scale = drawn_scales(rng, groups.count), *x = operand(size * sizeof *x);
+    enum flavour flavour = rng_flavour(rng);
+    for (size_t g = 0; g < groups.count; g++) fill_floats(rng, flavour, scale[g], x + g * groups.n, groups.n);
+    uint8_t *codes = operand(size);
+    record_int(record,
+               kernels->quantize_groups_f32_8(x, groups.count, groups.n, scale, zero, (float)lo, (float)hi, codes));
+    record_codes(record, x, codes, 1, size);
+}
+
 static void interval_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     size_t n = rng_length(rng);
@@ -125,6 +170,19 @@ static void interval_f32_8(const struct qlm_kernels *kernels, struct rng *rng, s
         float offset = rng_below(rng, 2) ? -0.0f : rng_scale(rng), *out = operand(n * sizeof *out);                    \
         kernels->dequantize_##NAME##_f32(codes, n, scale, zero, offset, out);                                          \
         record_floats(record, out, n);                                                                                 \
+    }                                                                                                                  \
+    static void dequantize_groups_##NAME##_f32(const struct qlm_kernels *kernels, struct rng *rng,                     \
+                                               struct record *record)                                                  \
+    {                                                                                                                  \
+        struct groups groups = drawn_groups(rng);                                                                      \
+        size_t size = groups.count * groups.n;                                                                         \
+        CODE *codes = operand(size * sizeof *codes);                                                                   \
+        fill_codes(rng, &test_types[TYPE], codes, size);                                                               \
+        float *scale = drawn_scales(rng, groups.count), *out = operand(size * sizeof *out);                            \
+        float *offset = rng_below(rng, 2) ? drawn_floats(rng, EXTREME, 1.0f, groups.count) : NULL;                     \
+        int32_t *zero = maybe_zeros(rng, &test_types[TYPE], groups.count);                                             \
+        kernels->dequantize_groups_##NAME##_f32(codes, groups.count, groups.n, scale, zero, offset, out);              \
+        record_floats(record, out, size);                                                                              \
     }                                                                                                                  \
     static void dequantize_cols_##NAME##_f32(const struct qlm_kernels *kernels, struct rng *rng,                       \
                                              struct record *record)                                                    \
@@ -189,8 +247,10 @@ static void lsq_f32(const struct qlm_kernels *kernels, struct rng *rng, struct r
 const struct kernel_case element_kernel_cases[] = {
     {"range_f32", range_f32},
     {"range_cols_f32", range_cols_f32},
+    {"amax_groups_f32", amax_groups_f32},
     {"quantize_f32_8", quantize_f32_8},
     {"quantize_f32_16", quantize_f32_16},
+    {"quantize_groups_f32_8", quantize_groups_f32_8},
     {"quantize_cols_f32_8", quantize_cols_f32_8},
     {"quantize_cols_f32_16", quantize_cols_f32_16},
     {"interval_f32_8", interval_f32_8},
@@ -198,6 +258,10 @@ const struct kernel_case element_kernel_cases[] = {
     {"dequantize_u8_f32", dequantize_u8_f32},
     {"dequantize_s16_f32", dequantize_s16_f32},
     {"dequantize_u16_f32", dequantize_u16_f32},
+    {"dequantize_groups_s8_f32", dequantize_groups_s8_f32},
+    {"dequantize_groups_u8_f32", dequantize_groups_u8_f32},
+    {"dequantize_groups_s16_f32", dequantize_groups_s16_f32},
+    {"dequantize_groups_u16_f32", dequantize_groups_u16_f32},
     {"dequantize_cols_s8_f32", dequantize_cols_s8_f32},
     {"dequantize_cols_u8_f32", dequantize_cols_u8_f32},
     {"dequantize_cols_s16_f32", dequantize_cols_s16_f32},

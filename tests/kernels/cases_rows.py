@@ -56,6 +56,23 @@ def range_rows(setting: Setting) -> Iterator[Case]:
             yield Case(given, outputs, int(finite.size < n), any_zero=True)
 
 
+def group_shapes(setting: Setting) -> list[tuple[int, int]]:
+    """Numbers and lengths of groups: 32 has a loop of its own, 64 and 16 are how many are taken at a time."""
+    shapes = [(1, 1), (5, 7), (17, 32), (131, 32), (16, 32), (33, 64), (3, 100), (0, 32), (70, 16), (2, 129)]
+    return [setting.choice(*shapes), (67, 32)] if setting.few else shapes
+
+
+@cases_of("amax_groups_f32")
+def amax_groups(setting: Setting) -> Iterator[Case]:
+    for groups, n in group_shapes(setting):
+        for values in float_sets(setting.rng, max(groups * n, 1)):
+            x = values[: groups * n]
+            finite = np.isfinite(x).reshape(groups, n).all(1)
+            amax = np.abs(x).reshape(groups, n).max(1).astype(F32)
+            given = {"x": x, "groups": groups, "n": n, "amax": poison(groups, np.dtype(F32))}
+            yield Case(given, {"amax": amax}, int(not finite.all()), free={"amax": ~finite})
+
+
 @cases_of("range_cols_f32")
 def range_columns(setting: Setting) -> Iterator[Case]:
     for values in float_sets(setting.rng, widest(setting)):
@@ -114,6 +131,26 @@ def quantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
         for n in lengths_and_long(setting):
             given = {"x": values[:n], "n": n, "scale": scale, "zero": zero, "lo": low, "hi": high}
             yield code_case(given, codes[:n], "out", dtype)
+
+
+@cases_of("quantize_groups_f32_8")
+def quantize_groups(setting: Setting) -> Iterator[Case]:
+    rng = setting.rng
+    for groups, n in group_shapes(setting):
+        zero, low, high = setting.choice(*BOUNDS_8)
+        one = setting.choice(*scales(setting))
+        scale = np.where(rng.random(groups) < 0.3, one, np.exp(rng.uniform(-3, 3, groups))).astype(F32)
+        zeros = (
+            None if low <= 0 <= high and rng.random() < 0.5 else rng.integers(low, high + 1, groups).astype(np.int32)
+        )
+        rows = [to_quantize(setting, s, n) for s in scale]
+        codes = [
+            ref.quantize(row, s, 0 if zeros is None else zeros[g], low, high)
+            for g, (row, s) in enumerate(zip(rows, scale, strict=True))
+        ]
+        x = np.concatenate([np.zeros(0, F32), *rows])
+        given = {"x": x, "groups": groups, "n": n, "scale": scale, "zero": zeros, "lo": low, "hi": high}
+        yield code_case(given, np.concatenate([np.zeros(0, np.int32), *codes]), "out", np.dtype(np.uint8))
 
 
 @cases_of("quantize_f32_16")
@@ -197,6 +234,29 @@ def dequantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
         for n in setting.lengths:
             given = {"q": codes[:n], "n": n, "scale": scale, "zero": zero, "offset": offset, "out": poison(n, F32)}
             yield Case(given, {"out": expected[:n]}, any_nan=True)
+
+
+@cases_of(*(f"dequantize_groups_{code}_f32" for code in CODE_TYPES))
+def dequantize_groups(setting: Setting, kernel: str) -> Iterator[Case]:
+    dtype, rng = CODE_TYPES[kernel.split("_")[2]], setting.rng
+    info = np.iinfo(dtype)
+    for groups, n in group_shapes(setting):
+        codes = all_codes(setting, dtype, max(groups * n, 512))[: groups * n]
+        scale = np.where(rng.random(groups) < 0.1, special(rng, groups), normal(rng, groups)).astype(F32)
+        zero = rng.integers(info.min, info.max + 1, groups).astype(np.int32) if rng.random() < 0.5 else None
+        offset = normal(rng, groups) if rng.random() < 0.5 else None
+        rows = [
+            ref.dequantize(
+                codes[g * n : (g + 1) * n],
+                s,
+                0 if zero is None else zero[g],
+                F32(-0.0) if offset is None else offset[g],
+            )
+            for g, s in enumerate(scale)
+        ]
+        given = {"q": codes, "groups": groups, "n": n, "scale": scale, "zero": zero, "offset": offset}
+        expected = np.concatenate([np.zeros(0, F32), *rows])
+        yield Case(given | {"out": poison(groups * n, F32)}, {"out": expected}, any_nan=True)
 
 
 @cases_of(*(f"dequantize_cols_{code}_f32" for code in CODE_TYPES))
