@@ -62,7 +62,7 @@ static void range_columns(const struct range_job *job, size_t begin, size_t end,
         if (from >= to) continue;
         size_t at = from - row - column;
         if (qlm_kernels_in_use->range_cols_f32(job->x + from, to - from, min + at, max + at))
-            qlm_lower_index(job->bad, qlm_first_nonfinite(job->x, (struct qlm_run){from, to - from, 0, 0}));
+            qlm_lower_index(job->bad, qlm_first_nonfinite(job->x, (struct qlm_run){from, to - from, 0, 0, 1}));
     }
     for (size_t i = 0; i < count; i++) {
         merge_min(&job->min[column + i], min[i]);
@@ -144,10 +144,28 @@ static int quantize_each(const struct quantize_job *job, struct qlm_run run)
                                         (uint8_t *)job->codes + run.start);
 }
 
+static int quantize_groups(const struct quantize_job *job, struct qlm_run run)
+{
+    return qlm_kernels_in_use->quantize_groups_f32_8(job->x + run.start, run.groups, run.count, job->scale + run.param,
+                                                     job->zero ? job->zero + run.param : NULL, job->lo, job->hi,
+                                                     (uint8_t *)job->codes + run.start);
+}
+
+static int quantize_wide_groups(const struct quantize_job *job, struct qlm_run run)
+{
+    int bad = 0;
+    for (struct qlm_run one = {run.start, run.count, run.param, 0, 1}; run.groups--; one.param++) {
+        bad |= quantize_shared(job, one);
+        one.start += one.count;
+    }
+    return bad;
+}
+
 static void quantize_run(void *context, struct qlm_run run)
 {
     struct quantize_job *job = context;
-    int bad = run.each ? quantize_each(job, run) : quantize_shared(job, run);
+    int bad =
+        run.each ? quantize_each(job, run) : (job->wide ? quantize_wide_groups(job, run) : quantize_groups(job, run));
     if (bad) qlm_lower_index(&job->bad, qlm_first_nonfinite(job->x, run));
 }
 
@@ -156,8 +174,87 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                     void *codes)
 {
     struct quantize_job job = {x, type->bits > 8, (float)lo, (float)hi, scale, zero, codes, SIZE_MAX};
-    qlm_visit_runs(layout, begin, end, quantize_run, &job);
+    qlm_visit_groups(layout, begin, end, quantize_run, &job);
     return job.bad;
+}
+
+/* ---- quantize by the ranges found ------------------------------------------------------------------------------ */
+
+/* Runs are taken some at a time, so that they are read from memory once: their ranges, then their codes from L1. */
+#define FOUND_FLOATS 4096
+#define FOUND_RUNS 128
+
+struct found_job {
+    struct quantize_job quantize;
+    struct qlm_type type;
+    int symmetric;
+    size_t n, begin, end, batch, batches; /* elements of a run; runs; runs at a time; batches a task takes */
+    float *scale;
+    int32_t *zero;
+};
+
+static int choose_by_magnitude(const struct found_job *job, struct qlm_run run)
+{
+    float amax[FOUND_RUNS] = {0};
+    int bad = qlm_kernels_in_use->amax_groups_f32(job->quantize.x + run.start, run.groups, run.count, amax);
+    if (!bad) qlm_choose_symmetric_qparams(amax, run.groups, &job->type, job->scale + run.param, job->zero + run.param);
+    return bad;
+}
+
+static int choose_by_range(const struct found_job *job, struct qlm_run run)
+{
+    float min[FOUND_RUNS] = {0}, max[FOUND_RUNS] = {0};
+    struct qlm_qparams params[FOUND_RUNS];
+    int bad = 0;
+    for (size_t i = 0; i < run.groups; i++) {
+        min[i] = INFINITY;
+        max[i] = -INFINITY;
+        bad |= qlm_kernels_in_use->range_f32(job->quantize.x + run.start + i * run.count, run.count, min + i, max + i);
+    }
+    if (bad) return bad;
+    qlm_choose_many_qparams(min, max, run.groups, &job->type, job->symmetric, params);
+    for (size_t i = 0; i < run.groups; i++) {
+        job->scale[run.param + i] = params[i].scale;
+        job->zero[run.param + i] = params[i].zero;
+    }
+    return 0;
+}
+
+static void found_batch(struct found_job *job, struct qlm_run run)
+{
+    int bad = job->symmetric ? choose_by_magnitude(job, run) : choose_by_range(job, run);
+    if (bad)
+        qlm_lower_index(&job->quantize.bad, qlm_first_nonfinite(job->quantize.x, run));
+    else
+        quantize_run(&job->quantize, run);
+}
+
+static void found_task(void *context, size_t index, unsigned worker)
+{
+    struct found_job *job = context;
+    size_t from = job->begin + index * job->batches * job->batch;
+    size_t to = from + qlm_min_size(job->batches * job->batch, job->end - from);
+    (void)worker;
+    for (; from < to; from += job->batch)
+        found_batch(job, (struct qlm_run){from * job->n, job->n, from, 0, qlm_min_size(job->batch, to - from)});
+}
+
+size_t qlm_quantize_found(const float *x, size_t n, size_t begin, size_t end, const struct qlm_type *type,
+                          int symmetric, float *scale, int32_t *zero, void *codes)
+{
+    struct found_job job = {.type = *type, .symmetric = symmetric, .n = n, .begin = begin, .end = end};
+    int32_t lo, hi;
+    qlm_code_bounds(type, symmetric, &lo, &hi);
+    job.quantize = (struct quantize_job){x, type->bits > 8, (float)lo, (float)hi, scale, zero, codes, SIZE_MAX};
+    /* By definition 0, so the kernels need not look. */
+    if (symmetric && type->min < 0) job.quantize.zero = NULL;
+    job.scale = scale;
+    job.zero = zero;
+    job.batch = qlm_min_size(qlm_max_size(FOUND_FLOATS / qlm_max_size(n, 1), 1), (size_t)FOUND_RUNS);
+    job.batches = qlm_max_size(QLM_CHUNK / qlm_max_size(job.batch * n, 1), 1);
+    size_t tasks = qlm_div_up(end - begin, job.batch * job.batches);
+    qlm_parallel_sized(tasks, (end - begin) * n / 2, found_task, &job);
+    return job.quantize.bad;
 }
 
 /* ---- dequantize ----------------------------------------------------------------------------------------------- */
@@ -170,13 +267,6 @@ struct dequantize_job {
     const float *offset;
     float *out;
 };
-
-static void dequantize_shared(const struct dequantize_job *job, struct qlm_run run)
-{
-    float offset = job->offset ? job->offset[run.param] : -0.0f; /* x + -0.0 is x, zeros' signs included */
-    qlm_dequantize_span(job->codes, job->code, run.start, run.count, job->scale[run.param],
-                        qlm_zero_at(job->zero, run.param), offset, job->out + run.start);
-}
 
 void qlm_dequantize_span(const void *codes, enum qlm_code code, size_t start, size_t count, float scale, float zero,
                          float offset, float *out)
@@ -221,19 +311,42 @@ static void dequantize_each(const struct dequantize_job *job, struct qlm_run run
     }
 }
 
+static void dequantize_groups(const struct dequantize_job *job, struct qlm_run run)
+{
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    const float *scale = job->scale + run.param, *offset = job->offset ? job->offset + run.param : NULL;
+    const int32_t *zero = job->zero ? job->zero + run.param : NULL;
+    const void *q = (const char *)job->codes + run.start * (job->code == QLM_S16 || job->code == QLM_U16 ? 2 : 1);
+    float *out = job->out + run.start;
+    switch (job->code) {
+    case QLM_S8:
+        kernels->dequantize_groups_s8_f32(q, run.groups, run.count, scale, zero, offset, out);
+        break;
+    case QLM_U8:
+        kernels->dequantize_groups_u8_f32(q, run.groups, run.count, scale, zero, offset, out);
+        break;
+    case QLM_S16:
+        kernels->dequantize_groups_s16_f32(q, run.groups, run.count, scale, zero, offset, out);
+        break;
+    case QLM_U16:
+        kernels->dequantize_groups_u16_f32(q, run.groups, run.count, scale, zero, offset, out);
+        break;
+    }
+}
+
 static void dequantize_run(void *context, struct qlm_run run)
 {
     if (run.each)
         dequantize_each(context, run);
     else
-        dequantize_shared(context, run);
+        dequantize_groups(context, run);
 }
 
 void qlm_dequantize(const void *codes, enum qlm_code code, const struct qlm_layout *layout, size_t begin, size_t end,
                     const float *scale, const int32_t *zero, const float *offset, float *out)
 {
     struct dequantize_job job = {codes, code, scale, zero, offset, out};
-    qlm_visit_runs(layout, begin, end, dequantize_run, &job);
+    qlm_visit_groups(layout, begin, end, dequantize_run, &job);
 }
 
 /* ---- values that are not finite ------------------------------------------------------------------------------- */

@@ -4,8 +4,6 @@
 #include "common.h"
 #include "threads.h"
 
-/* Elements of a task: small enough to balance, and for its data to stay in L2 between passes. */
-#define CHUNK 32768
 /* Element-wise kernels do some four elements a nanosecond. */
 #define ELEMENTS_PER_UNIT 4
 
@@ -16,7 +14,7 @@ static struct qlm_run run_of_group(const struct qlm_layout *layout, size_t start
 {
     size_t row = start / layout->inner, i = start % layout->inner, g = i / layout->group;
     size_t stop = qlm_min_size(layout->group, layout->inner - g * layout->group) + g * layout->group;
-    return (struct qlm_run){start, stop - i, row * qlm_div_up(layout->inner, layout->group) + g, 0};
+    return (struct qlm_run){start, stop - i, row * qlm_div_up(layout->inner, layout->group) + g, 0, 1};
 }
 
 struct qlm_run qlm_run_at(const struct qlm_layout *layout, size_t start, size_t end)
@@ -25,20 +23,31 @@ struct qlm_run qlm_run_at(const struct qlm_layout *layout, size_t start, size_t 
     if (qlm_layout_each(layout)) {
         size_t param = layout->group ? start : start % layout->channels;
         size_t count = layout->group ? end - start : layout->channels - param;
-        run = (struct qlm_run){start, qlm_min_size(count, QLM_EACH_MAX), param, 1};
+        run = (struct qlm_run){start, qlm_min_size(count, QLM_EACH_MAX), param, 1, 1};
     } else if (layout->group) {
         run = run_of_group(layout, start);
     } else {
         size_t row = start / layout->inner;
-        run = (struct qlm_run){start, layout->inner - start % layout->inner, row % layout->channels, 0};
+        run = (struct qlm_run){start, layout->inner - start % layout->inner, row % layout->channels, 0, 1};
     }
     run.count = qlm_min_size(run.count, end - start);
     return run;
 }
 
+/* How many whole runs like this one follow it, itself included, until `end` or a change in how they lie. */
+static size_t whole_runs(const struct qlm_layout *layout, const struct qlm_run *run, size_t end)
+{
+    size_t n = layout->group ? layout->group : layout->inner, at = run->start % layout->inner;
+    if (run->each || run->count != n || at % n) return 1;
+    size_t most = layout->group ? (layout->inner - at) / n : layout->channels - run->param;
+    if (layout->group && layout->inner % n == 0) most = SIZE_MAX;
+    return qlm_min_size(most, (end - run->start) / n);
+}
+
 struct walk {
     const struct qlm_layout *layout;
     size_t begin, end;
+    int groups;
     void (*visit)(void *context, struct qlm_run run);
     void *context;
 };
@@ -46,21 +55,34 @@ struct walk {
 static void walk_chunk(void *context, size_t index, unsigned worker)
 {
     const struct walk *walk = context;
-    size_t at = walk->begin + index * CHUNK, end = at + qlm_min_size(CHUNK, walk->end - at);
+    size_t at = walk->begin + index * QLM_CHUNK, end = at + qlm_min_size(QLM_CHUNK, walk->end - at);
     (void)worker;
     while (at < end) {
         struct qlm_run run = qlm_run_at(walk->layout, at, end);
+        if (walk->groups) run.groups = whole_runs(walk->layout, &run, end);
         walk->visit(walk->context, run);
-        at += run.count;
+        at += run.count * run.groups;
     }
+}
+
+static void walk(struct walk *walk)
+{
+    size_t size = walk->end - walk->begin;
+    qlm_parallel_sized(qlm_div_up(size, QLM_CHUNK), size / ELEMENTS_PER_UNIT, walk_chunk, walk);
 }
 
 void qlm_visit_runs(const struct qlm_layout *layout, size_t begin, size_t end,
                     void (*visit)(void *context, struct qlm_run run), void *context)
 {
-    struct walk walk = {layout, begin, end, visit, context};
-    size_t size = end - begin;
-    qlm_parallel_sized(qlm_div_up(size, CHUNK), size / ELEMENTS_PER_UNIT, walk_chunk, &walk);
+    struct walk runs = {layout, begin, end, 0, visit, context};
+    walk(&runs);
+}
+
+void qlm_visit_groups(const struct qlm_layout *layout, size_t begin, size_t end,
+                      void (*visit)(void *context, struct qlm_run run), void *context)
+{
+    struct walk groups = {layout, begin, end, 1, visit, context};
+    walk(&groups);
 }
 
 void qlm_lower_index(size_t *first, size_t index)
@@ -71,7 +93,7 @@ void qlm_lower_index(size_t *first, size_t index)
 
 size_t qlm_first_nonfinite(const float *x, struct qlm_run run)
 {
-    for (size_t i = run.start; i < run.start + run.count; i++)
+    for (size_t i = run.start; i < run.start + run.count * run.groups; i++)
         if (!qlm_is_finite(x[i])) return i;
     return run.start;
 }

@@ -6,13 +6,18 @@
 
 /* Elements start .. start + count - 1.  All use parameter `param`; or, where `each`, element start + i uses
  * param + i: then the run has at most QLM_EACH_MAX elements, so that drivers can convert its parameters on the stack.
- */
+ * Runs of `count` elements that lie behind one another, with parameters param, param + 1, ..., may be taken as one
+ * (qlm_visit_groups); elsewhere groups is 1. */
 struct qlm_run {
     size_t start, count, param;
     int each;
+    size_t groups;
 };
 
 #define QLM_EACH_MAX 512
+
+/* Elements of a task: small enough to balance, and for its data to stay in L2 between passes. */
+#define QLM_CHUNK 32768
 
 /* Neighbouring elements have neighbouring parameters: the last axis of several channels, or groups of one element. */
 static inline int qlm_layout_each(const struct qlm_layout *layout)
@@ -24,6 +29,10 @@ struct qlm_run qlm_run_at(const struct qlm_layout *layout, size_t start, size_t 
 /* visit(context, run) for the runs of [begin, end), in no order and from several threads. */
 void qlm_visit_runs(const struct qlm_layout *layout, size_t begin, size_t end,
                     void (*visit)(void *context, struct qlm_run run), void *context);
+
+/* The same, with as many whole runs at a time as a task takes: short groups would spend more on calls than on work. */
+void qlm_visit_groups(const struct qlm_layout *layout, size_t begin, size_t end,
+                      void (*visit)(void *context, struct qlm_run run), void *context);
 
 /* *first = min(*first, index), by many threads at once. */
 void qlm_lower_index(size_t *first, size_t index);

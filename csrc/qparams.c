@@ -89,6 +89,31 @@ void qlm_choose_many_qparams(const float *min, const float *max, size_t count, c
     qlm_float_mode_leave(mode);
 }
 
+/* From here on the value of a code could overflow: bounded_scale decides. */
+#define SAFE_MAGNITUDE 0x1p126f
+
+/* A quotient of float32 values that is rounded to float64 first and then to float32 is the one that is rounded once:
+ * it is no nearer than 2^-49 of itself to a midpoint that it does not equal, float64 rounds by 2^-53.  So a loop of
+ * float32, which compilers turn into vectors, does for all but the largest magnitudes. */
+void qlm_choose_symmetric_qparams(const float *amax, size_t count, const struct qlm_type *type, float *scale,
+                                  int32_t *zero)
+{
+    uint64_t mode = qlm_float_mode_enter();
+    float bound = qlm_pin((float)((1 << (type->bits - 1)) - 1));
+    int safe = 1;
+    for (size_t i = 0; i < count; i++) {
+        float quotient = amax[i] / bound, usable = quotient <= SCALE_WITHOUT_INVERSE ? SMALLEST_SCALE : quotient;
+        scale[i] = amax[i] == 0 ? 1.0f : usable;
+        zero[i] = type->max - ((1 << (type->bits - 1)) - 1);
+        safe &= amax[i] < SAFE_MAGNITUDE;
+    }
+    for (size_t i = 0; !safe && i < count; i++) {
+        if (amax[i] < SAFE_MAGNITUDE) continue;
+        scale[i] = symmetric_params(-(double)amax[i], (double)amax[i], type).scale;
+    }
+    qlm_float_mode_leave(mode);
+}
+
 struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_type *type, int symmetric)
 {
     struct qlm_qparams params;

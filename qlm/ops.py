@@ -44,6 +44,7 @@ __all__ = [
 
 GRIDS = ("affine", "interval")
 _FLOAT32 = np.dtype(np.float32)
+_LONGEST_RUN = 32768  # floats: a longer one is shared between threads, and read twice
 
 
 class _Subject(NamedTuple):
@@ -147,11 +148,15 @@ def _watcher(observer: object) -> observers.Observer:
 def _quantize_observed(
     subject: _Subject, qtype: QType, symmetric: bool, watcher: observers.Observer, saturate: bool, buffer: Array
 ) -> Params:
-    low, high, data = _observe(subject, watcher, saturate)
-    scale, zero = _core.choose_qparams(low, high, qtype.name, symmetric)
     by_definition = symmetric and qtype.signed
-    codes = _Codes(*qparams.code_bounds(qtype, symmetric), scale, None if by_definition else zero)
-    _encode(subject, data, qtype, codes, buffer)
+    if _is_minmax(watcher) and not saturate and _in_short_runs(subject.layout):
+        scale, zero, bad = _core.quantize_found(subject.data, subject.layout, qtype.name, symmetric, buffer)
+        subject.refuse(bad)
+    else:
+        low, high, data = _observe(subject, watcher, saturate)
+        scale, zero = _core.choose_qparams(low, high, qtype.name, symmetric)
+        codes = _Codes(*qparams.code_bounds(qtype, symmetric), scale, None if by_definition else zero)
+        _encode(subject, data, qtype, codes, buffer)
     shape = subject.params_shape
     zero_point = None if by_definition else shaped(zero.astype(qtype.storage), shape)
     return Params(shaped(scale, shape), zero_point)
@@ -189,6 +194,13 @@ def _quantize_interval(subject: _Subject, qtype: QType, saturate: bool, buffer: 
     subject.refuse(_core.quantize_interval(data, subject.layout, qtype.name, low, scale, constant, buffer))
     shape = subject.params_shape
     return Params(shaped(scale, shape), None, shaped(offset, shape))
+
+
+def _in_short_runs(where: Layout) -> bool:
+    """Whether each parameter has one run of elements, as rows and groups have, short enough to stay in a cache."""
+    outer, _, inner, group = where
+    length = group or inner
+    return outer == 1 and 1 < length <= _LONGEST_RUN and inner % length == 0
 
 
 def _encode(subject: _Subject, data: Floats, qtype: QType, codes: _Codes, buffer: Array) -> None:

@@ -169,6 +169,67 @@ QLM_FUNCTION(quantize)
     return PyLong_FromSsize_t(bad_index(&job));
 }
 
+/* ---- quantize by the ranges found ------------------------------------------------------------------------------- */
+
+struct found {
+    struct job *job;
+    size_t n; /* elements of a run */
+    int symmetric;
+    float *scale;
+    int32_t *zero;
+};
+
+static enum qlm_status found_slice(void *context, size_t begin, size_t end)
+{
+    const struct found *found = context;
+    struct job *job = found->job;
+    job->bad = qlm_quantize_found(job->x, found->n, begin, end, &job->type, found->symmetric, found->scale, found->zero,
+                                  job->out);
+    return job->bad == SIZE_MAX ? QLM_OK : QLM_NONFINITE;
+}
+
+static int take_runs(const struct qlm_layout *layout, size_t *n)
+{
+    *n = layout->group ? layout->group : layout->inner;
+    if (layout->outer == 1 && *n > 0 && layout->inner % *n == 0) return 0;
+    PyErr_SetString(PyExc_ValueError, "layout must be of whole runs, one for each parameter");
+    return -1;
+}
+
+static PyObject *found_result(struct found *found, PyObject *scale, PyObject *zero)
+{
+    struct qlm_work work = {found->job->params, 1, 2 * ELEMENT_COST * (double)found->n};
+    enum qlm_status status; /* as in run */
+    found->scale = qlm_data(scale);
+    found->zero = qlm_data(zero);
+    found->job->bad = SIZE_MAX;
+    if (qlm_run_slices(&work, found_slice, found, &status)) return NULL;
+    return Py_BuildValue("OOn", scale, zero, bad_index(found->job));
+}
+
+QLM_FUNCTION(quantize_found)
+{
+    (void)module;
+    static const struct qlm_signature signature = {
+        "quantize_found", 5, 5, {"x", "layout", "dtype", "symmetric", "out"}};
+    PyObject *bound[5], *scale, *zero, *result = NULL;
+    struct job job = {0};
+    struct found found = {.job = &job};
+    size_t size;
+    if (qlm_bind(&signature, args, nargs, kwnames, bound) || take_input(bound[0], bound[1], &job, &size)) return NULL;
+    if (take_type(bound[2], &job) || qlm_take_flag(bound[3], "symmetric", 0, &found.symmetric)) return NULL;
+    if (take_runs(&job.layout, &found.n)) return NULL;
+    if (take_target(bound[4], qlm_code_element(job.type.code), size, &job)) return NULL;
+    scale = qlm_result(NULL, "out", QLM_FLOAT32, 1, &job.params);
+    zero = qlm_result(NULL, "out", QLM_INT32, 1, &job.params);
+    if (scale && zero) result = found_result(&found, scale, zero);
+    Py_XDECREF(scale);
+    Py_XDECREF(zero);
+    return result;
+}
+
+/* ---- the interval grid ------------------------------------------------------------------------------------------- */
+
 static enum qlm_status interval_slice(void *context, size_t begin, size_t end)
 {
     struct job *job = context;
@@ -364,6 +425,9 @@ PyMethodDef qlm_arrays_methods[] = {
     QLM_METHOD(quantize, "quantize(x, layout, dtype, lo, hi, scale, zero, out) -> bad\n\n"
                          "Codes clamp(rint(x / scale) + zero, lo, hi) to out. Stops at the first value that is not "
                          "finite and returns its flat index; else -1."),
+    QLM_METHOD(quantize_found, "quantize_found(x, layout, dtype, symmetric, out) -> (scale, zero, bad)\n\n"
+                               "Codes to out by the parameters of the range of each whole run, found in the same pass, "
+                               "float32 and int32. bad: as quantize returns."),
     QLM_METHOD(quantize_interval,
                "quantize_interval(x, layout, dtype, min, scale, constant, out) -> bad\n\n"
                "Codes qmin + clamp(floor((x - min) / scale), 0, levels - 1) to out, 0 where constant."),

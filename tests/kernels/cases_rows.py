@@ -137,7 +137,7 @@ def quantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
 def quantize_groups(setting: Setting) -> Iterator[Case]:
     rng = setting.rng
     for groups, n in group_shapes(setting):
-        zero, low, high = setting.choice(*BOUNDS_8)
+        _, low, high = setting.choice(*BOUNDS_8)
         one = setting.choice(*scales(setting))
         scale = np.where(rng.random(groups) < 0.3, one, np.exp(rng.uniform(-3, 3, groups))).astype(F32)
         zeros = (
