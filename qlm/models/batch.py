@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,12 +32,13 @@ class Ragged(NamedTuple):
 def from_lists(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Ragged:
     """From (ids, segment numbers) of each sequence, at positions from 0."""
     lengths = [len(ids) for ids, _ in sequences]
-    starts = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=starts[1:])
+    starts = np.array([0, *accumulate(lengths)], np.int64)
     total = int(starts[-1])
-    ids = np.fromiter((i for ids, _ in sequences for i in ids), np.int64, total)
-    types = np.fromiter((i for _, types in sequences for i in types), np.int64, total)
-    positions = np.arange(total, dtype=np.int64) - np.repeat(starts[:-1], lengths)
+    ids = np.fromiter(chain.from_iterable(ids for ids, _ in sequences), np.int64, total)
+    types = np.fromiter(chain.from_iterable(types for _, types in sequences), np.int64, total)
+    positions = np.arange(total, dtype=np.int64)
+    if len(lengths) > 1:
+        positions -= np.repeat(starts[:-1], lengths)
     return Ragged(ids, types, positions, starts)
 
 
