@@ -84,6 +84,9 @@ def given_scale(scale: object, shape: tuple[int, ...], *, positive: bool) -> Any
 
     positive: it must be > 0 with a finite inverse, as quantizing needs; a stored one must be finite.
     """
+    # What the checks of arrays take is half of a small call.
+    if not shape and positive and isinstance(scale, (float, np.float32)) and 2.0**-126 <= scale < 2.0**127:
+        return np.float32(scale)
     source = as_real(scale, "scale")
     values = _spread(source, shape, "scale")
     values = values.copy() if values.dtype == np.float16 else to_float32(values).copy()
@@ -98,6 +101,8 @@ def given_scale(scale: object, shape: tuple[int, ...], *, positive: bool) -> Any
 
 def given_zero_point(zero_point: object, shape: tuple[int, ...], qtype: QType) -> Any:
     """A zero point given by the caller: integers within the type's codes, in the codes' dtype."""
+    if not shape and type(zero_point) is int and qtype.min <= zero_point <= qtype.max:
+        return qtype.storage.type(zero_point)
     source = np.asarray(zero_point)
     if source.dtype.kind not in "iu" and source.dtype.name not in ("int4", "uint4"):
         raise TypeError(f"zero_point must hold integers, got {shown(zero_point) if source.ndim == 0 else source.dtype}")
@@ -148,7 +153,7 @@ def _at(index: tuple[int, ...]) -> str:
 
 def flat_scale(values: Any) -> Floats:
     """Scales as the C core takes them: flat float32."""
-    return np.asarray(values, np.float32, order="C").reshape(-1)
+    return np.array((values,)) if type(values) is np.float32 else np.asarray(values, np.float32, order="C").reshape(-1)
 
 
 def flat_offset(values: Any) -> Floats | None:
