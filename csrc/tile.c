@@ -12,9 +12,10 @@
 #include "linear.h"
 #include "tile.h"
 
-#define STRIP 128     /* columns that wait for their activation: a multiple of every nr */
-#define UNPACK_K 128  /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
-#define ROW_PANELS 16 /* panels that one row of float input takes at a time */
+#define STRIP 128         /* columns that wait for their activation: a multiple of every nr */
+#define UNPACK_K 128      /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
+#define ROW_PANELS 16     /* panels that one row of float input takes at a time */
+#define ROW_EXPANDED_K 32 /* k of them that 4-bit codes are expanded for: 16 KiB, a multiple of 4 */
 
 const char *qlm_tile_left(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t at)
 { return left->elements + row * left->stride + at * qlm_left_element(weight); }
@@ -272,6 +273,26 @@ static void floats_of_panel(const struct qlm_linear_input *input, const struct q
     qlm_tile_finish(weight->kernels, output->activation, rows, c, NULL, NULL, &to);
 }
 
+/* A span of 4-bit codes by way of int8: some k of the panels are expanded into L1 and read at once. */
+static void row_times_4(const struct qlm_packed *weight, const float *x, struct qlm_span span, size_t panel,
+                        size_t count, const float *scale, const float *zero, const float *offset, float *c)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    size_t nr = kernels->nr, stride = ROW_EXPANDED_K * nr;
+    int8_t expanded[ROW_PANELS * ROW_EXPANDED_K * QLM_MAX_NR];
+    for (size_t done = 0; done < span.count; done += ROW_EXPANDED_K) {
+        size_t ks = qlm_min_size(span.count - done, ROW_EXPANDED_K);
+        for (size_t i = 0; i < count; i++)
+            kernels->expand_4(panel_4(weight, panel + i, span.padded + done), qlm_div_up(ks, 4), expanded + i * stride);
+        kernels->gemv_8(ks, count, x + span.start + done, expanded, stride, 0, scale, zero, offset, c);
+    }
+}
+
+/* Whether one row of float input takes several panels at once: expanded 4-bit codes are int8 panels where k_step is 4.
+ */
+static int row_at_once(const struct qlm_packed *weight)
+{ return weight->kind != QLM_PACKED_16 && (weight->kind != QLM_PACKED_4 || weight->kernels->k_step == 4); }
+
 /* One row times panels [panel, panel + count). */
 static void row_times(const struct qlm_packed *weight, const float *x, size_t panel, size_t count, float *c)
 {
@@ -286,9 +307,12 @@ static void row_times(const struct qlm_packed *weight, const float *x, size_t pa
     for (size_t g = 0; g < weight->groups; g++) {
         struct qlm_span span = qlm_packed_span(weight, g);
         copy_params(weight, panel, count, g, scale, zero, offset);
-        kernels->gemv_8(span.count, count, x + span.start, panel_8(weight, panel, 0), weight->k_padded * nr,
-                        span.padded, scale, qlm_packed_has_zero(weight) ? zero : NULL, weight->offset ? offset : NULL,
-                        c);
+        const float *zeros = qlm_packed_has_zero(weight) ? zero : NULL, *offsets = weight->offset ? offset : NULL;
+        if (weight->kind == QLM_PACKED_4)
+            row_times_4(weight, x, span, panel, count, scale, zeros, offsets, c);
+        else
+            kernels->gemv_8(span.count, count, x + span.start, panel_8(weight, panel, 0), weight->k_padded * nr,
+                            span.padded, scale, zeros, offsets, c);
     }
 }
 
@@ -296,7 +320,7 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                      size_t rows, size_t from, size_t end)
 {
     const struct qlm_packed *weight = output->weight;
-    if (rows > 1 || weight->kind == QLM_PACKED_16 || weight->kind == QLM_PACKED_4) {
+    if (rows > 1 || !row_at_once(weight)) {
         for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
         return;
     }

@@ -66,7 +66,7 @@ class PackedWeight:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, padding included."""
+        """Bytes in memory: padding, and the layouts that inputs asked for since (int16, finer groups)."""
         return self._packed.nbytes
 
     @property

@@ -44,7 +44,11 @@ static PyObject *packed_dtype(PyObject *self, void *unused)
 static PyObject *packed_nbytes(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyLong_FromSize_t(PACKED(self)->nbytes);
+    const struct qlm_packed_object *object = (const struct qlm_packed_object *)self;
+    size_t bytes = object->packed.nbytes;
+    const struct qlm_fitted *fitted = __atomic_load_n(&object->fitted, __ATOMIC_ACQUIRE);
+    for (; fitted; fitted = fitted->next) bytes += fitted->packed.nbytes;
+    return PyLong_FromSize_t(bytes);
 }
 
 static PyObject *packed_group_size(PyObject *self, void *unused)
@@ -75,7 +79,7 @@ static PyObject *packed_repr(PyObject *self)
 static PyGetSetDef packed_attributes[] = {
     {"shape", packed_shape, NULL, "(out_features, in_features)", NULL},
     {"dtype", packed_dtype, NULL, "\"float32\", or the type of the codes", NULL},
-    {"nbytes", packed_nbytes, NULL, "bytes in memory, padding and sums included", NULL},
+    {"nbytes", packed_nbytes, NULL, "bytes in memory: padding, sums, and the layouts that inputs asked for since", NULL},
     {"group_size", packed_group_size, NULL, "as given to pack(); 0: no groups", NULL},
     {"isa", packed_isa, NULL, "the kernels it is laid out for", NULL},
     {"has_offset", packed_has_offset, NULL, "whether it has float offsets", NULL},

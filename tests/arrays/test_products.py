@@ -198,6 +198,24 @@ def test_packed_weights() -> None:
     assert "uint4" in repr(packed)
     with pytest.raises(TypeError, match="this CPU"):
         packed.__reduce__()
+
+
+def test_packed_4_bits_stay_4_bits(rng: np.random.Generator) -> None:
+    """Half a byte a code and, in groups, two bytes a float16 scale; a layout that an input asks for counts too."""
+    w = rng.normal(size=(256, 512)).astype(F32)
+    scale = np.full((256, 16), 0.25, np.float16)
+    packed = qlm.pack(qlm.quantize(w, "int4", group_size=32, scale=scale))
+    extra = 256 * 4 + 6 * 64  # a float an output; each part is a whole number of cache lines
+    assert packed.nbytes <= w.size // 2 + w.size // 32 * 2 + extra
+    assert qlm.pack(qlm.quantize(w, "int4", axis=0)).nbytes <= w.size // 2 + 5 * extra
+    wide = qlm.pack(qlm.quantize(w, "int4", group_size=32, scale=scale.astype(F32) * F32(1 + 2.0**-20)))
+    assert wide.nbytes - packed.nbytes == w.size // 32 * 2
+    before = packed.nbytes
+    x = rng.normal(size=(3, 512)).astype(F32)
+    qlm.linear(x, packed)
+    assert packed.nbytes == before
+    qlm.linear(x, packed, input="int16")
+    assert packed.nbytes >= before + 2 * w.size
     with pytest.raises(TypeError, match=r"qlm\.pack"):
         qlm.PackedWeight()
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,21 @@ def make_weight(rng: np.random.Generator, n: int, k: int, group: int, dtype: str
     """form: "symmetric", "zero" (asymmetric), "offset" (float offsets) or "corners" (extreme codes alone)."""
     kind = ref.CodeType(dtype)
     if form == "symmetric":
-        return ref.quantize_rows(rows(rng, n, k), dtype, True, group)
+        return maybe_half(rng, ref.quantize_rows(rows(rng, n, k), dtype, True, group))
     if form in ("zero", "offset"):
-        quantized = ref.quantize_rows(rows(rng, n, k), dtype, False, group, interval=form == "offset")
-        return quantized
+        return maybe_half(rng, ref.quantize_rows(rows(rng, n, k), dtype, False, group, interval=form == "offset"))
     values = rng.choice([kind.min, kind.max], (n, k)).astype(kind.storage)
     shape = (n, len(ref.spans(k, group)))
     zero = rng.choice([kind.min, 0, kind.max], shape).astype(np.int32)
     return ref.Codes(values, rng.uniform(0.001, 0.1, shape).astype(F32), zero, None, group)
+
+
+def maybe_half(rng: np.random.Generator, weight: ref.Codes) -> ref.Codes:
+    """With scales that float16 holds, as a packed weight keeps them, subnormal ones among them; or as it is."""
+    if rng.random() < 0.5:
+        return weight
+    scale = np.where(rng.random(weight.scale.shape) < 0.1, F32(2.0**-22), weight.scale)
+    return replace(weight, scale=np.clip(scale, 2.0**-24, 65504).astype(np.float16).astype(F32))
 
 
 def weight_arguments(weight: ref.Codes, dtype: str) -> dict[str, Any]:
