@@ -34,7 +34,9 @@
  */
 /* How far ahead a panel is asked for: a model's weights come from L3 or memory, and panels lie one behind another. A
  * sentence of 16 tokens through MiniLM took 15 % less time; nearer (1 KiB) and farther (4, 8, 16 KiB) gained less, and
- * a panel that is in L1 anyway loses about 1 %.  A prefetch past the end of memory does nothing. */
+ * a panel that is in L1 anyway loses about 1 %.  With less than TILE_AHEAD_ROWS rows loads come as fast as the cache
+ * gives, and the hardware's own prefetch runs ahead better (one row from L3: 75 GB/s with these, 90 without).  A
+ * prefetch past the end of memory does nothing. */
 #define TILE_AHEAD 2048
 #define TILE_AHEAD_ROWS 5
 #define TILE_WIDTH (sizeof(TILE(sum)) / sizeof(TILE_C))
