@@ -1,6 +1,7 @@
 /* tile_grouped.c: one tile of a linear whose sums are scaled group by group (numerics.md, "Groups").
  *
- * 4-bit weights without groups go the same way, as one group of k: from t = +0, fma(fl(acc'), sw, t) is fl(acc') * sw.
+ * 4-bit weights without groups go the same way, as one group of k with a scale of 1, which leaves fl(acc'); the
+ * epilogue has their scale, since fma(fl(acc'), sw, +0) is not fl(acc') * sw where that is -0.
  */
 #include <string.h>
 
@@ -53,6 +54,9 @@ static void wide_span(const struct qlm_left *left, const struct qlm_packed *weig
 
 static const float *of_row(const float *array, size_t row) { return array ? array + row : NULL; }
 
+/* In place of the scales of a weight without groups, which are never kept as float16 (pack.c). */
+static const float ones[QLM_MAX_NR] = {[0 ... QLM_MAX_NR - 1] = 1.0f};
+
 /* All spans by one kernel. */
 static void groups(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
                    const int8_t *expanded, float *t)
@@ -60,7 +64,9 @@ static void groups(const struct qlm_left *left, const struct qlm_packed *weight,
     const struct qlm_kernels *kernels = weight->kernels;
     size_t params = qlm_packed_param(weight, panel, 0);
     const char *a = qlm_tile_left(left, weight, row, 0);
-    const void *sw = weight->half ? (const void *)(weight->half + params) : (const void *)(weight->scale + params);
+    const void *sw = !left->grouped ? ones
+                     : weight->half ? (const void *)(weight->half + params)
+                                    : (const void *)(weight->scale + params);
     const int8_t *zw = weight->zero8 ? weight->zero8 + params : NULL;
     const float *ow = of_row(weight->offset, params), *centred = of_row(left->centred, row);
     const int32_t *zx = left->zx_any ? left->zx + row : NULL, *rest = left->rest + row;
@@ -92,5 +98,8 @@ void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_outpu
     if (left->grouped == 1)
         kernels->affine_f32(m, nr, left->offset ? NULL : left->zero + row, left->sx + row,
                             left->offset ? left->offset + row : NULL, weight->chain + panel * nr, t, nr);
-    qlm_tile_finish(kernels, output->activation, m, t, NULL, left->grouped ? NULL : left->sx + row, to);
+    if (left->grouped)
+        qlm_tile_finish(kernels, output->activation, m, t, NULL, NULL, to);
+    else
+        qlm_tile_finish(kernels, output->activation, m, t, weight->scale + panel * nr, left->sx + row, to);
 }
