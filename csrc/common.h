@@ -55,8 +55,9 @@ static inline void *qlm_aligned_alloc(size_t bytes)
     if (padded == SIZE_MAX) return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (padded >= QLM_HUGE_PAGE) {
-        void *block = aligned_alloc(QLM_HUGE_PAGE, padded);
-        if (block) madvise(block, padded, MADV_HUGEPAGE); /* a wish: small pages do as well */
+        void *block; /* aligned_alloc would want whole pages of them */
+        if (posix_memalign(&block, QLM_HUGE_PAGE, padded) != 0) return NULL;
+        madvise(block, padded, MADV_HUGEPAGE); /* a wish: small pages do as well */
         return block;
     }
 #endif
