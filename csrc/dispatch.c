@@ -1,15 +1,15 @@
 /* dispatch.c: the tables of kernels, one a tier, and which of them is in use.  The file to open first.
  *
- *   table        common kernels  int8 kernels  the CPU must have
- *   scalar       scalar          scalar        nothing
- *   avx2         avx2            avx2          AVX2, FMA, F16C
- *   avxvnni      avx2            avxvnni       these and AVX-VNNI
- *   avx512       avx512          avx512        those of avx2 and AVX-512 F BW VL DQ
- *   avx512vnni   avx512          avx512vnni    these and VNNI
- *   avx512vbmi   avx512          avx512vbmi    these and VBMI, VBMI2
- *   neon         neon            neon          NEON
- *   neondot      neon            neondot       NEON, dot product
- *   neoni8mm     neon            neoni8mm      NEON, dot product, int8 matrix product
+ *   table        common   int16       int8        the CPU must have
+ *   scalar       scalar   scalar      scalar      nothing
+ *   avx2         avx2     avx2        avx2        AVX2, FMA, F16C
+ *   avxvnni      avx2     avxvnni     avxvnni     these and AVX-VNNI
+ *   avx512       avx512   avx512      avx512      those of avx2 and AVX-512 F BW VL DQ
+ *   avx512vnni   avx512   avx512vnni  avx512vnni  these and VNNI
+ *   avx512vbmi   avx512   avx512vnni  avx512vbmi  these and VBMI, VBMI2
+ *   neon         neon     neon        neon        NEON
+ *   neondot      neon     neon        neondot     NEON, dot product
+ *   neoni8mm     neon     neon        neoni8mm    NEON, dot product, int8 matrix product
  *
  * A CPU that has several runs the last of them: avxvnni comes before avx512, since CPUs with AVX-512 and AVX-VNNI but
  * not AVX512-VNNI do not exist.
@@ -54,6 +54,7 @@ static const struct qlm_kernels scalar_table = {
     .features = 0,
     SHAPE(SCALAR),
     QLM_COMMON_KERNELS(SLOT_scalar)
+    QLM_INT16_KERNELS(SLOT_scalar)
     QLM_INT8_KERNELS(SLOT_scalar)
 };
 
@@ -68,6 +69,7 @@ static const struct qlm_kernels avx2_table = {
     .features = FEATURES_AVX2,
     SHAPE(AVX2),
     QLM_COMMON_KERNELS(SLOT_avx2)
+    QLM_INT16_KERNELS(SLOT_avx2)
     QLM_INT8_KERNELS(SLOT_avx2)
 };
 
@@ -77,6 +79,7 @@ static const struct qlm_kernels avxvnni_table = {
     .features = FEATURES_AVX2 | QLM_CPU_AVXVNNI,
     SHAPE(AVXVNNI),
     QLM_COMMON_KERNELS(SLOT_avx2)
+    QLM_INT16_KERNELS(SLOT_avxvnni)
     QLM_INT8_KERNELS(SLOT_avxvnni)
 };
 
@@ -86,6 +89,7 @@ static const struct qlm_kernels avx512_table = {
     .features = FEATURES_AVX2 | FEATURES_AVX512,
     SHAPE(AVX512),
     QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT16_KERNELS(SLOT_avx512)
     QLM_INT8_KERNELS(SLOT_avx512)
 };
 
@@ -95,6 +99,7 @@ static const struct qlm_kernels avx512vnni_table = {
     .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI,
     SHAPE(AVX512VNNI),
     QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT16_KERNELS(SLOT_avx512vnni)
     QLM_INT8_KERNELS(SLOT_avx512vnni)
 };
 
@@ -104,6 +109,7 @@ static const struct qlm_kernels avx512vbmi_table = {
     .features = FEATURES_AVX2 | FEATURES_AVX512 | QLM_CPU_AVX512VNNI | QLM_CPU_AVX512VBMI | QLM_CPU_AVX512VBMI2,
     SHAPE(AVX512VBMI),
     QLM_COMMON_KERNELS(SLOT_avx512)
+    QLM_INT16_KERNELS(SLOT_avx512vnni)
     QLM_INT8_KERNELS(SLOT_avx512vbmi)
 };
 
@@ -118,6 +124,7 @@ static const struct qlm_kernels neon_table = {
     .features = QLM_CPU_NEON,
     SHAPE(NEON),
     QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT16_KERNELS(SLOT_neon)
     QLM_INT8_KERNELS(SLOT_neon)
 };
 
@@ -127,6 +134,7 @@ static const struct qlm_kernels neondot_table = {
     .features = QLM_CPU_NEON | QLM_CPU_DOTPROD,
     SHAPE(NEONDOT),
     QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT16_KERNELS(SLOT_neon)
     QLM_INT8_KERNELS(SLOT_neondot)
 };
 
@@ -136,6 +144,7 @@ static const struct qlm_kernels neoni8mm_table = {
     .features = QLM_CPU_NEON | QLM_CPU_DOTPROD | QLM_CPU_I8MM,
     SHAPE(NEONI8MM),
     QLM_COMMON_KERNELS(SLOT_neon)
+    QLM_INT16_KERNELS(SLOT_neon)
     QLM_INT8_KERNELS(SLOT_neoni8mm)
 };
 

@@ -62,6 +62,7 @@ static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     size_t used = 0, params = rows * layout->groups;
     left->rows = rows;
     left->grouped = input_grouped(layout, input);
+    left->narrow = input->type.bits <= 8;
     left->zx_any = any_zx(left, layout, input);
     left->stride = qlm_round_up(layout->k_padded * qlm_left_element(layout), 64);
     left->elements = place(memory, reserve(&used, rows * left->stride));

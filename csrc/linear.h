@@ -38,6 +38,7 @@ static inline int32_t qlm_packed_zero(const struct qlm_packed *packed, size_t pa
 struct qlm_left {
     size_t rows, stride; /* bytes from row to row */
     int grouped;
+    int narrow;      /* codes of at most 8 bits, whatever the elements */
     int far;         /* the outputs of the call do not fit L2 (set by linear.c) */
     int zx_any;      /* whether any zx may be other than 0 */
     char *elements;  /* [rows][stride] */

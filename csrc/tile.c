@@ -55,8 +55,11 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
 {
     const struct qlm_kernels *kernels = weight->kernels;
     if (weight->kind == QLM_PACKED_16) {
-        kernels->gemm_16(m, (span.count + 1) / 2, (const int16_t *)qlm_tile_left(left, weight, row, span.padded),
-                         left->stride / 2, panel_16(weight, panel, span.padded), acc, kernels->nr);
+        /* The types of the codes, not those of the elements: one side may have 8 bits. */
+        int narrow = left->narrow || weight->type.bits <= 8;
+        (narrow ? kernels->gemm_16_8 : kernels->gemm_16)(
+            m, (span.count + 1) / 2, (const int16_t *)qlm_tile_left(left, weight, row, span.padded), left->stride / 2,
+            panel_16(weight, panel, span.padded), acc, kernels->nr);
         return;
     }
     int32_t part[QLM_TILE];

@@ -69,4 +69,26 @@ QLM_INLINE void n4_load(const char *b, n4_right right[2])
 
 #include "gemm_4_dot.inc.h"
 
+/* Int16: vpdpwssd adds two products to an int32. */
+typedef dot_sum word_sum;
+typedef __m256i word_left, word_right;
+
+QLM_INLINE word_left word_load_left(const char *a) { return dot_load_left(a); }
+
+QLM_INLINE word_right word_load_right(const char *b, int column) { return dot_load_right(b, column); }
+
+QLM_INLINE word_sum word_step(word_sum sum, word_left left, word_right right)
+{ return (word_sum)_mm256_dpwssd_avx_epi32((__m256i)sum, left, right); }
+
+QLM_INLINE word_right word_high(word_right x) { return _mm256_srai_epi16(x, 8); }
+
+QLM_INLINE word_right word_low(word_right x) { return _mm256_and_si256(x, _mm256_set1_epi16(255)); }
+
+#define WORD_NR QLM_AVXVNNI_NR
+#define WORD_COLUMNS 2
+#define WORD_ROWS QLM_AVXVNNI_MR_16
+#define WORD_SPLIT_ROWS 2
+#define WORD_KEEP(x) __asm__("" : "+x"(x))
+#include "gemm_16.inc.h"
+
 #endif

@@ -32,22 +32,100 @@ QLM_INLINE s16_sum s16_step(s16_sum sum, s16_left left, s16_right right)
                      vpadalq_s32(sum.high, vmull_high_s16(left, right))};
 }
 
-QLM_INLINE s16_sum s16_first(const int64_t *c, size_t steps)
+QLM_INLINE s16_sum s16_first(const int64_t *c, size_t option)
 {
-    (void)c, (void)steps;
+    (void)c, (void)option;
     return (s16_sum){vdupq_n_s64(0), vdupq_n_s64(0)};
 }
 
-QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t steps)
+QLM_INLINE void s16_store(int64_t *c, s16_sum sum, size_t option)
 {
-    (void)steps;
+    (void)option;
     vst1q_s64(c, sum.low);
     vst1q_s64(c + 2, sum.high);
 }
 
-#define GEMM_16_MR QLM_NEON_MR_16
-#define GEMM_16_COLUMNS 4
-#include "gemm_16.inc.h"
+#define TILE(name) s16_##name
+#define TILE_C int64_t
+#define TILE_MR 2
+#define TILE_COLUMNS 4
+#define TILE_LEFT_BYTES 4
+#define TILE_STEP_BYTES (QLM_NEON_NR * 4)
+#define TILE_KEEP(x)
+#define TILE_SPLIT 0
+#define TILE_TWO_ROWS 0
+#include "gemm.inc.h"
+
+/* With 8 bits on one side 256 products, at most 2^15 * 255 each, fit the 32 bits of a lane: one instruction for four,
+ * not two, before the lanes are added into 64. */
+#define WORD_BLOCK 256
+
+typedef struct {
+    int32x4_t low, high;
+} narrow_sum;
+typedef int16x8_t narrow_left, narrow_right;
+
+QLM_INLINE narrow_left narrow_load_left(const char *a) { return s16_load_left(a); }
+
+QLM_INLINE narrow_right narrow_load_right(const char *b, int column) { return s16_load_right(b, column); }
+
+QLM_INLINE narrow_sum narrow_step(narrow_sum sum, narrow_left left, narrow_right right)
+{
+    return (narrow_sum){vmlal_s16(sum.low, vget_low_s16(left), vget_low_s16(right)),
+                        vmlal_high_s16(sum.high, left, right)};
+}
+
+QLM_INLINE narrow_sum narrow_first(const int64_t *c, size_t add)
+{
+    (void)c, (void)add;
+    return (narrow_sum){vdupq_n_s32(0), vdupq_n_s32(0)};
+}
+
+QLM_INLINE void narrow_store(int64_t *c, narrow_sum sum, size_t add)
+{
+    int64x2_t none = vdupq_n_s64(0);
+    vst1q_s64(c, vpadalq_s32(add ? vld1q_s64(c) : none, sum.low));
+    vst1q_s64(c + 2, vpadalq_s32(add ? vld1q_s64(c + 2) : none, sum.high));
+}
+
+#define TILE(name) narrow_##name
+#define TILE_C int64_t
+#define TILE_MR 3
+#define TILE_COLUMNS 4
+#define TILE_LEFT_BYTES 4
+#define TILE_STEP_BYTES (QLM_NEON_NR * 4)
+#define TILE_KEEP(x)
+#define TILE_SPLIT 0
+#define TILE_TWO_ROWS 0
+#include "gemm.inc.h"
+
+QLM_INLINE void narrow_product(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c,
+                               size_t ldc)
+{
+    size_t done = 0;
+    do {
+        size_t steps = k2 - done < WORD_BLOCK ? k2 - done : WORD_BLOCK;
+        narrow_run(m, steps, (const char *)(a + 2 * done), 2 * lda, (const char *)(b + 2 * done * QLM_NEON_NR), c, ldc,
+                   done != 0);
+        done += steps;
+    } while (done < k2);
+}
+
+/* As many rows as leave registers for the operands. */
+QLM_KERNEL(void, gemm_16)
+(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+{
+    for (size_t row = 0; row < m; row += 2)
+        s16_run(m - row < 2 ? 1 : 2, k2, (const char *)(a + row * lda), 2 * lda, (const char *)b, c + row * ldc, ldc,
+                0);
+}
+
+QLM_KERNEL(void, gemm_16_8)
+(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+{
+    for (size_t row = 0; row < m; row += 3)
+        narrow_product(m - row < 3 ? m - row : 3, k2, a + row * lda, lda, b, c + row * ldc, ldc);
+}
 
 /* Exact int8: one product s8 x s8 fits int16 (16384 at most), two (-128)^2 do not, so each is added into 32 bits at
  * once: smull, then sadalp, which adds the two neighbours in k.  (smlal on codes widened to int16 takes as many

@@ -24,8 +24,7 @@ QLM_KERNEL(void, gemv_f32)(size_t k, size_t panels, const float *a, const float 
     for (size_t p = 0; p < panels; p++) qlm_gemm_f32_scalar(1, k, a, k, b + p * k * NR, c + p * NR, NR, 0);
 }
 
-QLM_KERNEL(void, gemm_16)
-(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+QLM_INLINE void product_16(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < NR; j++) {
@@ -34,6 +33,14 @@ QLM_KERNEL(void, gemm_16)
             c[i * ldc + j] = sum;
         }
 }
+
+QLM_KERNEL(void, gemm_16)
+(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+{ product_16(m, k2, a, lda, b, c, ldc); }
+
+QLM_KERNEL(void, gemm_16_8)
+(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
+{ product_16(m, k2, a, lda, b, c, ldc); }
 
 /* The code of output j at k = p of an int8 panel. */
 static int8_t panel_code(const int8_t *b, size_t p, size_t j) { return b[(p / K_STEP * NR + j) * K_STEP + p % K_STEP]; }

@@ -42,7 +42,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *
  * Layouts of the right operand ("B"), made by pack.c; nr = table->nr, outputs past the last are zero:
  *   float panel   b[k][nr] float32
- *   int16 panel   b[k / 2][nr][2] int16, an odd k padded with zero
  *
  * range_f32        widen [*min, *max] by the finite values of x; returns 1 if any value was not finite
  * range_cols_f32   the same element by element: min[i], max[i] widened by x[i]
@@ -61,7 +60,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * gemm_f32         c[i][j] = chain over k of a[i][k] b[k][j] for i < m <= mr_f32, j < nr; starts from c if
  *                  `accumulate`, else from +0; a has row stride lda (elements), c has row stride ldc
  * gemv_f32         c[p nr + j] = chain over k of a[k] b[p][k][j] from +0, for `panels` panels p one behind another
- * gemm_16          c[i][j] = exact 64-bit sum over 2 k2 elements; a is int16 [m][2 k2], row stride lda; m <= mr_16
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
  * rank1_f32        t[i][j] = fma(row[i], col[j], t[i][j])
  * affine_f32       t[i][j] = (t - zx[i] * c[j]) * sx[i], or t * sx[i] + offset[i] * c[j] where zx is NULL
@@ -116,7 +114,6 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, gemm_f32,                                                                                                  \
       (size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate))          \
     X(void, gemv_f32, (size_t k, size_t panels, const float *a, const float *b, float *c))                             \
-    X(void, gemm_16, (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc))    \
     X(void, epilogue_f32,                                                                                              \
       (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,        \
        int activation, const float *residual, size_t ldr, float *out, size_t ldo))                                     \
@@ -132,6 +129,16 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, map_f32, (int function, const float *x, size_t n, float *out))                                             \
     X(float, lsq_f32,                                                                                                  \
       (const float *grad, const float *x, size_t n, float scale, float zero, float lo, float hi, float *grad_x))
+
+/* Kernels of the int16 product.  Int16 panel: b[k / 2][nr][2] int16, an odd k padded with zero.
+ *
+ * gemm_16    c[i][j] = exact 64-bit sum over 2 k2 elements for i < m <= mr_16, j < nr; a is int16 [m][2 k2], row stride
+ *            lda
+ * gemm_16_8  the same where |a[i][p] b[p][j]| <= 2^15 * 255 always: codes of 8 bits on one side
+ */
+#define QLM_INT16_KERNELS(X)                                                                                           \
+    X(void, gemm_16, (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc))    \
+    X(void, gemm_16_8, (size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc))
 
 /* Kernels of the int8 product, whose form differs between instruction sets.  Int8 panel: b[k / ks][nr][ks] int8,
  * ks = table->k_step, k padded with zeros to a multiple of ks.
@@ -213,11 +220,12 @@ struct qlm_kernels {
     uint8_t left_type;           /* enum qlm_left_type */
     uint8_t k_step;              /* codes of a row that meet the panel together: 2, 4 or 8 */
     uint8_t nr;                  /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
-    uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16, gemm_f32 take at most: at most QLM_MAX_MR */
+    uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16*, gemm_f32 take at most: at most QLM_MAX_MR */
     uint8_t left_4, mr_4;        /* of 4-bit weights: QLM_LEFT_U8 or QLM_LEFT_S8 */
     uint8_t expand_rows;         /* from so many rows on, 4-bit panels are expanded first */
 #define QLM_FIELD(ret, name, args) ret(*name) args;
     QLM_COMMON_KERNELS(QLM_FIELD)
+    QLM_INT16_KERNELS(QLM_FIELD)
     QLM_INT8_KERNELS(QLM_FIELD)
 #undef QLM_FIELD
 };
@@ -225,7 +233,7 @@ struct qlm_kernels {
 #define QLM_MAX_NR 64
 #define QLM_MAX_MR 16
 
-/* Prototypes: the common kernels of an instruction set, and the int8 ones. */
+/* Prototypes: the common kernels of an instruction set, the int16 and the int8 ones. */
 #define QLM_PROTOTYPE_(ret, name, isa, args) ret qlm_##name##_##isa args;
 #define QLM_PROTO_scalar(ret, name, args) QLM_PROTOTYPE_(ret, name, scalar, args)
 #define QLM_PROTO_avx2(ret, name, args) QLM_PROTOTYPE_(ret, name, avx2, args)
@@ -238,17 +246,23 @@ struct qlm_kernels {
 #define QLM_PROTO_neoni8mm(ret, name, args) QLM_PROTOTYPE_(ret, name, neoni8mm, args)
 
 QLM_COMMON_KERNELS(QLM_PROTO_scalar)
+QLM_INT16_KERNELS(QLM_PROTO_scalar)
 QLM_INT8_KERNELS(QLM_PROTO_scalar)
 #if defined(__x86_64__)
 QLM_COMMON_KERNELS(QLM_PROTO_avx2)
+QLM_INT16_KERNELS(QLM_PROTO_avx2)
 QLM_INT8_KERNELS(QLM_PROTO_avx2)
+QLM_INT16_KERNELS(QLM_PROTO_avxvnni)
 QLM_INT8_KERNELS(QLM_PROTO_avxvnni)
 QLM_COMMON_KERNELS(QLM_PROTO_avx512)
+QLM_INT16_KERNELS(QLM_PROTO_avx512)
 QLM_INT8_KERNELS(QLM_PROTO_avx512)
+QLM_INT16_KERNELS(QLM_PROTO_avx512vnni)
 QLM_INT8_KERNELS(QLM_PROTO_avx512vnni)
 QLM_INT8_KERNELS(QLM_PROTO_avx512vbmi)
 #elif defined(__aarch64__)
 QLM_COMMON_KERNELS(QLM_PROTO_neon)
+QLM_INT16_KERNELS(QLM_PROTO_neon)
 QLM_INT8_KERNELS(QLM_PROTO_neon)
 QLM_INT8_KERNELS(QLM_PROTO_neondot)
 QLM_INT8_KERNELS(QLM_PROTO_neoni8mm)

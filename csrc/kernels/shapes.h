@@ -29,7 +29,7 @@
 #define QLM_AVX2_LEFT_4 QLM_LEFT_U8
 #define QLM_AVX2_MR_4 4
 #define QLM_AVX2_EXPAND_ROWS 8
-#define QLM_AVX2_MR_16 2
+#define QLM_AVX2_MR_16 6
 #define QLM_AVX2_MR_F32 6
 
 /* The float and int16 kernels are avx2's. */
@@ -51,7 +51,7 @@
 #define QLM_AVX512_LEFT_4 QLM_LEFT_U8
 #define QLM_AVX512_MR_4 6
 #define QLM_AVX512_EXPAND_ROWS 12
-#define QLM_AVX512_MR_16 4
+#define QLM_AVX512_MR_16 12
 #define QLM_AVX512_MR_F32 12
 
 #define QLM_AVX512VNNI_LEFT QLM_LEFT_U8
@@ -82,7 +82,7 @@
 #define QLM_NEON_LEFT_4 QLM_LEFT_S8
 #define QLM_NEON_MR_4 4
 #define QLM_NEON_EXPAND_ROWS 8
-#define QLM_NEON_MR_16 2
+#define QLM_NEON_MR_16 6
 #define QLM_NEON_MR_F32 6
 
 #define QLM_NEONDOT_LEFT QLM_LEFT_S8

@@ -22,6 +22,7 @@ static uintptr_t address_of(const struct qlm_kernels *table, PyObject *name)
 #define QLM_ADDRESS(ret, kernel, args)                                                                                 \
     if (PyUnicode_CompareWithASCIIString(name, #kernel) == 0) return (uintptr_t)table->kernel;
     QLM_COMMON_KERNELS(QLM_ADDRESS)
+    QLM_INT16_KERNELS(QLM_ADDRESS)
     QLM_INT8_KERNELS(QLM_ADDRESS)
 #undef QLM_ADDRESS
     return 0;

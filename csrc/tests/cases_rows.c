@@ -76,8 +76,11 @@ static void gemv_f32(const struct qlm_kernels *kernels, struct rng *rng, struct 
     record_numbers(record, c, COLUMNS);
 }
 
-/* Sums of 2^31 and more: only 64 bits hold them. */
-static void gemm_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+typedef void words_kernel(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc);
+
+/* Sums of 2^31 and more: only 64 bits hold them.  `type` is that of b. */
+static void words(const struct qlm_kernels *kernels, words_kernel *kernel, const struct qlm_type *type, struct rng *rng,
+                  struct record *record)
 {
     size_t k2 = rng_below(rng, DEPTH_MAX / 2), k = 2 * k2, nr = kernels->nr;
     struct matrix a_shape = drawn_matrix(rng, 1 + rng_below(rng, ROWS_MAX), k);
@@ -86,16 +89,24 @@ static void gemm_16(const struct qlm_kernels *kernels, struct rng *rng, struct r
     int16_t *panels = operand(k * COLUMNS * sizeof *panels);
     int64_t *c = operand(elements(c_shape) * sizeof *c);
     fill_codes(rng, &test_types[4], a, elements(a_shape));
-    fill_codes(rng, &test_types[4], b, k * COLUMNS);
+    int16_t codes[DEPTH_MAX * COLUMNS];
+    fill_codes(rng, type, codes, k * COLUMNS);
+    for (size_t i = 0; i < k * COLUMNS; i++) b[i] = (int16_t)code_at(type, codes, i);
     for (size_t i = 0; i < k; i++)
         for (size_t j = 0; j < COLUMNS; j++)
             panels[j / nr * nr * k + i / 2 * 2 * nr + j % nr * 2 + i % 2] = b[i * COLUMNS + j];
     for (size_t row = 0; row < a_shape.rows; row += kernels->mr_16)
         for (size_t j = 0; j < COLUMNS; j += nr)
-            kernels->gemm_16(qlm_min_size(kernels->mr_16, a_shape.rows - row), k2, a + row * a_shape.stride,
-                             a_shape.stride, panels + j * k, c + row * c_shape.stride + j, c_shape.stride);
+            kernel(qlm_min_size(kernels->mr_16, a_shape.rows - row), k2, a + row * a_shape.stride, a_shape.stride,
+                   panels + j * k, c + row * c_shape.stride + j, c_shape.stride);
     for (size_t i = 0; i < c_shape.rows; i++) record_bytes(record, c + i * c_shape.stride, COLUMNS * sizeof *c);
 }
+
+static void gemm_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{ words(kernels, kernels->gemm_16, &test_types[4], rng, record); }
+
+static void gemm_16_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{ words(kernels, kernels->gemm_16_8, &test_types[rng_below(rng, 2)], rng, record); }
 
 /* ---- epilogues ------------------------------------------------------------------------------------------------ */
 
@@ -175,6 +186,7 @@ const struct kernel_case row_kernel_cases[] = {
     {"gemm_f32", gemm_f32},
     {"gemv_f32", gemv_f32},
     {"gemm_16", gemm_16},
+    {"gemm_16_8", gemm_16_8},
     {"epilogue_f32", epilogue_f32},
     {"rank1_f32", rank1_f32},
     {"affine_f32", affine_f32},

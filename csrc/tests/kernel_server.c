@@ -34,7 +34,7 @@ struct field {
 };
 
 #define FIELD(ret, name, args) {#name, offsetof(struct qlm_kernels, name)},
-static const struct field fields[] = {QLM_COMMON_KERNELS(FIELD) QLM_INT8_KERNELS(FIELD)};
+static const struct field fields[] = {QLM_COMMON_KERNELS(FIELD) QLM_INT16_KERNELS(FIELD) QLM_INT8_KERNELS(FIELD)};
 
 /* An array: [pages, pages + room) is accessible, an inaccessible page lies on either side. */
 struct operand {

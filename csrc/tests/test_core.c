@@ -99,6 +99,7 @@ static int has_case(const char *name)
 static void test_every_kernel_has_a_case(void)
 {
     QLM_COMMON_KERNELS(CHECK_CASE)
+    QLM_INT16_KERNELS(CHECK_CASE)
     QLM_INT8_KERNELS(CHECK_CASE)
 }
 

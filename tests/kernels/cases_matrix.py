@@ -77,19 +77,48 @@ def gemv_f32(setting: Setting) -> Iterator[Case]:
         yield Case(given, {"c": ref.chain(a, b).reshape(-1)}, any_nan=True)
 
 
+WORDS, CODES_8 = (-32768, 32767), ((-128, 127), (0, 255))
+
+
+def words_case(setting: Setting, a: np.ndarray, b: np.ndarray) -> Case:
+    """a [m, 2 k2], b [2 k2, nr]."""
+    (m, k), nr, rng = a.shape, setting.constants.nr, setting.rng
+    panel = b.reshape(-1, 2, nr).transpose(0, 2, 1).reshape(-1).copy()
+    lda, ldc = k + int(rng.integers(4)), nr + int(rng.integers(3))
+    given = {"m": m, "k2": k // 2, "a": strided(a, lda), "lda": lda, "b": panel, "ldc": ldc}
+    given["c"] = poison((m - 1) * ldc + nr, np.int64)
+    return Case(given, {"c": strided(ref.integer_product(a, b.T), ldc)})
+
+
+def words_cases(setting: Setting, left: tuple[int, int], right: tuple[int, int]) -> Iterator[Case]:
+    for pairs in depths(setting):
+        for m in heights(setting, setting.constants.mr_16):
+            a = drawn(setting, (m, 2 * pairs), *left, np.int16)
+            yield words_case(setting, a, drawn(setting, (2 * pairs, setting.constants.nr), *right, np.int16))
+
+
+def extreme_words(setting: Setting, left: tuple[int, int], right: tuple[int, int]) -> Iterator[Case]:
+    """One product everywhere, the largest of either sign: sums of 128 pairs are what 32 bits can just hold."""
+    for pairs in (129,) if setting.few else (127, 128, 129, 256, 300):
+        for value in left:
+            for weight in right:
+                a = np.full((2, 2 * pairs), value, np.int16)
+                yield words_case(setting, a, np.full((2 * pairs, setting.constants.nr), weight, np.int16))
+
+
 @cases_of("gemm_16")
 def gemm_16(setting: Setting) -> Iterator[Case]:
     """-32768 squared, twice, overflows 32 bits: the reason for 64-bit sums."""
-    nr, rng = setting.constants.nr, setting.rng
-    for pairs in depths(setting):
-        for m in heights(setting, setting.constants.mr_16):
-            a = drawn(setting, (m, 2 * pairs), -32768, 32767, np.int16)
-            b = drawn(setting, (2 * pairs, nr), -32768, 32767, np.int16)
-            panel = b.reshape(pairs, 2, nr).transpose(0, 2, 1).reshape(-1).copy()
-            lda, ldc = 2 * pairs + int(rng.integers(4)), nr + int(rng.integers(3))
-            given = {"m": m, "k2": pairs, "a": strided(a, lda), "lda": lda, "b": panel, "ldc": ldc}
-            given["c"] = poison((m - 1) * ldc + nr, np.int64)
-            yield Case(given, {"c": strided(ref.integer_product(a, b.T), ldc)})
+    yield from words_cases(setting, WORDS, WORDS)
+    yield from extreme_words(setting, WORDS, (-32768, -32513, -256, 255, 32767))
+
+
+@cases_of("gemm_16_8")
+def gemm_16_8(setting: Setting) -> Iterator[Case]:
+    for narrow in CODES_8:
+        for left, right in ((WORDS, narrow), (narrow, WORDS)):
+            yield from words_cases(setting, left, right)
+            yield from extreme_words(setting, left, right)
 
 
 def gemm_8_case(setting: Setting, a: np.ndarray, b: np.ndarray) -> Case:

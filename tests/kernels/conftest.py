@@ -26,7 +26,7 @@ from kernel_runners import (
 )
 
 CASE_MODULES = (cases_rows, cases_matrix, cases_groups)  # importing them fills the table of cases
-PANEL_KERNELS = {"gemm_f32", "gemv_f32", "gemm_16"}
+PANEL_KERNELS = {"gemm_f32", "gemv_f32", "gemm_16", "gemm_16_8"}
 RECORD = ROOT / "build" / "tiers.json"
 
 

@@ -43,7 +43,7 @@ def _entries(macro: str) -> dict[str, Signature]:
 @cache
 def signatures() -> dict[str, Signature]:
     """All kernels in the order of `struct qlm_kernels`."""
-    return _entries("QLM_COMMON_KERNELS") | _entries("QLM_INT8_KERNELS")
+    return _entries("QLM_COMMON_KERNELS") | _entries("QLM_INT16_KERNELS") | _entries("QLM_INT8_KERNELS")
 
 
 @cache

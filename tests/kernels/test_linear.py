@@ -278,7 +278,7 @@ def random_cases(seed, bench):
 def deep_cases(bench):
     made = [deep_linear(types, bound + past, bench.evaluate) for types, bound in BOUNDS.items() for past in (0, 1)]
     rng = np.random.default_rng(7)
-    return made + [random_matmul(rng, k) for k in (33025, 33026, 65793, 131072)]
+    return made + [random_matmul(rng, k) for k in (*[257, 300, 512, 1030] * 6, 33025, 33026, 65793, 131072)]
 
 
 @pytest.mark.parametrize("isa", native_isas())
