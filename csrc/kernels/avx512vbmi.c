@@ -1,10 +1,13 @@
-/* The int8 kernels of AVX-512 VNNI with VBMI and VBMI2. */
+/* The int8 kernels of AVX-512 VNNI with VBMI and VBMI2, which compilers use where they see a use.  By hand there is none
+ * that pays: a mask and a shift already make two registers of codes of one of nibbles in three instructions, as
+ * vpmultishiftqb and masks would; vpermi2b puts four vectors of bytes together in three instructions, but without the
+ * saturation that v64_high8 needs; and the codes of dense panels have nothing to compress or to expand.
+ */
 #if defined(__x86_64__)
 
 #define QLM_ISA avx512vbmi
 #define QLM_TARGET                                                                                                     \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,avx2,fma,f16c")))
-#define QLM_VBMI 1
 #include "avx512vnni.inc.h"
 
 #endif
