@@ -30,8 +30,15 @@ def result(rows: Iterable[Row], *, seconds: float, versions: Mapping[str, str] |
         "software": {**software(), **(versions or {})},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": seconds,
-        "rows": list(rows),
+        "rows": [_rounded(row) for row in rows],
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with the six digits that a measurement has at most."""
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def save(path: Path, found: Result) -> None:
