@@ -79,7 +79,8 @@ static PyObject *packed_repr(PyObject *self)
 static PyGetSetDef packed_attributes[] = {
     {"shape", packed_shape, NULL, "(out_features, in_features)", NULL},
     {"dtype", packed_dtype, NULL, "\"float32\", or the type of the codes", NULL},
-    {"nbytes", packed_nbytes, NULL, "bytes in memory: padding, sums, and the layouts that inputs asked for since", NULL},
+    {"nbytes", packed_nbytes, NULL, "bytes in memory: padding, sums, and the layouts that inputs asked for since",
+     NULL},
     {"group_size", packed_group_size, NULL, "as given to pack(); 0: no groups", NULL},
     {"isa", packed_isa, NULL, "the kernels it is laid out for", NULL},
     {"has_offset", packed_has_offset, NULL, "whether it has float offsets", NULL},
