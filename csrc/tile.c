@@ -12,10 +12,11 @@
 #include "linear.h"
 #include "tile.h"
 
-#define STRIP 128         /* columns that wait for their activation: a multiple of every nr */
-#define UNPACK_K 128      /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
-#define ROW_PANELS 16     /* panels that one row of float input takes at a time */
-#define ROW_EXPANDED_K 32 /* k of them that 4-bit codes are expanded for: 16 KiB, a multiple of 4 */
+#define STRIP 128    /* columns that wait for their activation: a multiple of every nr */
+#define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
+#define FEW_ROWS 2   /* rows of float input that take several panels at a time, of so many outputs together */
+#define FEW_COLUMNS 512
+#define FEW_EXPANDED_K 32 /* k of them that 4-bit codes are expanded for: 16 KiB, a multiple of 4 */
 
 const char *qlm_tile_left(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t at)
 { return left->elements + row * left->stride + at * qlm_left_element(weight); }
@@ -277,45 +278,49 @@ static void floats_of_panel(const struct qlm_linear_input *input, const struct q
 }
 
 /* A span of 4-bit codes by way of int8: some k of the panels are expanded into L1 and read at once. */
-static void row_times_4(const struct qlm_packed *weight, const float *x, struct qlm_span span, size_t panel,
-                        size_t count, const float *scale, const float *zero, const float *offset, float *c)
+static void few_times_4(const struct qlm_packed *weight, size_t rows, const float *x, struct qlm_span span,
+                        size_t panel, size_t count, const float *scale, const float *zero, const float *offset,
+                        float *c)
 {
     const struct qlm_kernels *kernels = weight->kernels;
-    size_t nr = kernels->nr, stride = ROW_EXPANDED_K * nr;
-    int8_t expanded[ROW_PANELS * ROW_EXPANDED_K * QLM_MAX_NR];
-    for (size_t done = 0; done < span.count; done += ROW_EXPANDED_K) {
-        size_t ks = qlm_min_size(span.count - done, ROW_EXPANDED_K);
+    size_t stride = FEW_EXPANDED_K * kernels->nr;
+    int8_t expanded[FEW_EXPANDED_K * FEW_COLUMNS];
+    for (size_t done = 0; done < span.count; done += FEW_EXPANDED_K) {
+        size_t ks = qlm_min_size(span.count - done, FEW_EXPANDED_K);
         for (size_t i = 0; i < count; i++)
             kernels->expand_4(panel_4(weight, panel + i, span.padded + done), qlm_div_up(ks, 4), expanded + i * stride);
-        kernels->gemv_8(ks, count, x + span.start + done, expanded, stride, 0, scale, zero, offset, c);
+        kernels->gemv_8(rows, ks, count, x + span.start + done, weight->k, expanded, stride, 0, scale, zero, offset, c,
+                        FEW_COLUMNS);
     }
 }
 
-/* Whether one row of float input takes several panels at once: expanded 4-bit codes are int8 panels where k_step is 4.
+/* Whether few rows of float input take several panels at once: expanded 4-bit codes are int8 panels where k_step is 4.
  */
-static int row_at_once(const struct qlm_packed *weight)
+static int few_at_once(const struct qlm_packed *weight)
 { return weight->kind != QLM_PACKED_16 && (weight->kind != QLM_PACKED_4 || weight->kernels->k_step == 4); }
 
-/* One row times panels [panel, panel + count). */
-static void row_times(const struct qlm_packed *weight, const float *x, size_t panel, size_t count, float *c)
+/* One or two rows times panels [panel, panel + count): c has row stride FEW_COLUMNS. */
+static void few_times(const struct qlm_packed *weight, size_t rows, const float *x, size_t panel, size_t count,
+                      float *c)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t nr = kernels->nr;
     if (weight->kind == QLM_PACKED_F32) {
-        kernels->gemv_f32(weight->k, count, x, (const float *)weight->panels + panel * weight->k * nr, c);
+        const float *panels = (const float *)weight->panels + panel * weight->k * nr;
+        kernels->gemv_f32(rows, weight->k, count, x, weight->k, panels, c, FEW_COLUMNS);
         return;
     }
-    float scale[ROW_PANELS * QLM_MAX_NR], zero[ROW_PANELS * QLM_MAX_NR], offset[ROW_PANELS * QLM_MAX_NR];
-    memset(c, 0, count * nr * sizeof *c);
+    float scale[FEW_COLUMNS], zero[FEW_COLUMNS], offset[FEW_COLUMNS];
+    memset(c, 0, rows * FEW_COLUMNS * sizeof *c);
     for (size_t g = 0; g < weight->groups; g++) {
         struct qlm_span span = qlm_packed_span(weight, g);
         copy_params(weight, panel, count, g, scale, zero, offset);
         const float *zeros = qlm_packed_has_zero(weight) ? zero : NULL, *offsets = weight->offset ? offset : NULL;
         if (weight->kind == QLM_PACKED_4)
-            row_times_4(weight, x, span, panel, count, scale, zeros, offsets, c);
+            few_times_4(weight, rows, x, span, panel, count, scale, zeros, offsets, c);
         else
-            kernels->gemv_8(span.count, count, x + span.start, panel_8(weight, panel, 0), weight->k_padded * nr,
-                            span.padded, scale, zeros, offsets, c);
+            kernels->gemv_8(rows, span.count, count, x + span.start, weight->k, panel_8(weight, panel, 0),
+                            weight->k_padded * nr, span.padded, scale, zeros, offsets, c, FEW_COLUMNS);
     }
 }
 
@@ -323,15 +328,17 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                      size_t rows, size_t from, size_t end)
 {
     const struct qlm_packed *weight = output->weight;
-    if (rows > 1 || !row_at_once(weight)) {
+    if (rows > FEW_ROWS || !few_at_once(weight)) {
         for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
         return;
     }
-    for (size_t panel = from; panel < end; panel += ROW_PANELS) {
-        float c[ROW_PANELS * QLM_MAX_NR];
-        size_t count = qlm_min_size(end - panel, ROW_PANELS);
+    size_t most = FEW_COLUMNS / weight->kernels->nr;
+    for (size_t panel = from; panel < end; panel += most) {
+        float c[FEW_ROWS * FEW_COLUMNS];
+        size_t count = qlm_min_size(end - panel, most);
         struct qlm_place to = place_of(output, weight, first, panel, panel + count);
-        row_times(weight, input->x + first * input->k, panel, count, c);
-        qlm_tile_finish(weight->kernels, output->activation, 1, c, NULL, NULL, &to);
+        few_times(weight, rows, input->x + first * input->k, panel, count, c);
+        weight->kernels->epilogue_f32(rows, to.n, c, FEW_COLUMNS, NULL, NULL, to.bias, output->activation, to.residual,
+                                      to.ld, to.out, to.ld);
     }
 }

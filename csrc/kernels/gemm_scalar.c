@@ -19,9 +19,10 @@ QLM_KERNEL(void, gemm_f32)
         }
 }
 
-QLM_KERNEL(void, gemv_f32)(size_t k, size_t panels, const float *a, const float *b, float *c)
+QLM_KERNEL(void, gemv_f32)
+(size_t m, size_t k, size_t panels, const float *a, size_t lda, const float *b, float *c, size_t ldc)
 {
-    for (size_t p = 0; p < panels; p++) qlm_gemm_f32_scalar(1, k, a, k, b + p * k * NR, c + p * NR, NR, 0);
+    for (size_t p = 0; p < panels; p++) qlm_gemm_f32_scalar(m, k, a, lda, b + p * k * NR, c + p * NR, ldc, 0);
 }
 
 QLM_INLINE void product_16(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc)
@@ -95,14 +96,15 @@ QLM_KERNEL(void, unpack_8)
 }
 
 QLM_KERNEL(void, gemv_8)
-(size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,
- const float *zero, const float *offset, float *c)
+(size_t m, size_t count, size_t panels, const float *a, size_t lda, const int8_t *b, size_t stride, size_t k0,
+ const float *scale, const float *zero, const float *offset, float *c, size_t ldc)
 {
-    for (size_t j = 0; j < panels * NR; j++)
-        for (size_t i = 0; i < count; i++) {
-            float value = panel_value(b + j / NR * stride, k0 + i, j % NR, scale[j], zero ? zero[j] : 0.0f,
-                                      offset ? offset[j] : -0.0f);
-            c[j] = fmaf(a[i], value, c[j]);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < panels * NR; j++) {
+            float *sum = c + i * ldc + j, zw = zero ? zero[j] : 0.0f, shift = offset ? offset[j] : -0.0f;
+            for (size_t l = 0; l < count; l++)
+                *sum =
+                    fmaf(a[i * lda + l], panel_value(b + j / NR * stride, k0 + l, j % NR, scale[j], zw, shift), *sum);
         }
 }
 

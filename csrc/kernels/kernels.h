@@ -59,7 +59,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * dequantize_cols_T_f32  the same with scale[i], zero[i], offset[i]
  * gemm_f32         c[i][j] = chain over k of a[i][k] b[k][j] for i < m <= mr_f32, j < nr; starts from c if
  *                  `accumulate`, else from +0; a has row stride lda (elements), c has row stride ldc
- * gemv_f32         c[p nr + j] = chain over k of a[k] b[p][k][j] from +0, for `panels` panels p one behind another
+ * gemv_f32         c[i][p nr + j] = chain over k of a[i][k] b[p][k][j] from +0, for `panels` panels p one behind
+ *                  another, i < m, m 1 or 2
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
  * rank1_f32        t[i][j] = fma(row[i], col[j], t[i][j])
  * affine_f32       t[i][j] = (t - zx[i] * c[j]) * sx[i], or t * sx[i] + offset[i] * c[j] where zx is NULL
@@ -113,7 +114,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (const uint16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))           \
     X(void, gemm_f32,                                                                                                  \
       (size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, size_t ldc, int accumulate))          \
-    X(void, gemv_f32, (size_t k, size_t panels, const float *a, const float *b, float *c))                             \
+    X(void, gemv_f32,                                                                                                  \
+      (size_t m, size_t k, size_t panels, const float *a, size_t lda, const float *b, float *c, size_t ldc))           \
     X(void, epilogue_f32,                                                                                              \
       (size_t m, size_t n, const float *acc, size_t ldacc, const float *sw, const float *sx, const float *bias,        \
        int activation, const float *residual, size_t ldr, float *out, size_t ldo))                                     \
@@ -165,9 +167,9 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     NULL, zw only with rest, ow only with centred; m <= mr_8, 1 <= group <= 33025 elements
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
- * gemv_8              c[p nr + j] = chain over i of a[i] (b' of panel p as unpack_8 gives it), i < count, from what c
- *                     holds, for `panels` panels; stride is from panel to panel, scale[], zero[], offset[] run over
- *                     all their outputs
+ * gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8 for panel p), l < count, from
+ *                     what c holds, for `panels` panels, i < m, m 1 or 2; stride is from panel to panel, scale[],
+ *                     zero[], offset[] run over all their outputs
  *
  * 4-bit weights.  A step is four k of nr outputs; its codes, laid as in an int8 panel with ks = 4, are c[0 .. 4 nr):
  * byte p of the 2 nr bytes of a step holds c[p] below and c[p + 2 nr] above, each -8 .. 7.  The left operand is one
@@ -211,8 +213,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (const int8_t *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,           \
        float *out))                                                                                                    \
     X(void, gemv_8,                                                                                                    \
-      (size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,     \
-       const float *zero, const float *offset, float *c))
+      (size_t m, size_t count, size_t panels, const float *a, size_t lda, const int8_t *b, size_t stride, size_t k0,   \
+       const float *scale, const float *zero, const float *offset, float *c, size_t ldc))
 
 struct qlm_kernels {
     const char *isa;             /* the word of QLM_ISA */

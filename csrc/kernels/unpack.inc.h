@@ -1,4 +1,4 @@
-/* unpack.inc.h: int8 panels as floats, for weight-only products: into memory, or straight into the product of one row.
+/* unpack.inc.h: int8 panels as floats, for weight-only products: into memory, or straight into the product of few rows.
  * The including file (int8.inc.h) has NR and K_STEP.
  *
  * A panel is taken sixteen outputs at a time.  Their codes of neighbouring k are one load; zero points and
@@ -91,48 +91,73 @@ QLM_KERNEL(void, unpack_8)
     }
 }
 
-/* ---- one row --------------------------------------------------------------------------------------------------- */
+/* ---- one row or two -------------------------------------------------------------------------------------------- */
 
 /* Two sixteens at once, so that one's chain hides the other's latency. */
 struct unpacked_pair {
     const int8_t *b0, *b1;
     struct unpacking by0, by1;
-    v16f sum0, sum1;
+    v16f sum0, sum1, second0, second1; /* second: of row 1 */
 };
 
-QLM_INLINE void gemv_unpacked(const int zero, const int offset, struct unpacked_pair *pair, v16i groups0, v16i groups1,
-                              size_t place, float left)
+struct unpacked_rows {
+    const float *a;
+    size_t lda, k, end;
+    float *c0, *c1; /* where the pair's sums of row 0 lie */
+    size_t ldc;
+};
+
+QLM_INLINE void gemv_unpacked(const int zero, const int offset, const size_t m, struct unpacked_pair *pair,
+                              v16i groups0, v16i groups1, size_t place, const float *a, size_t lda)
 {
-    v16f a = v16_f_set1(left);
-    pair->sum0 = v16_f_fma(a, unpack_value(groups0, place, pair->by0, zero, offset), pair->sum0);
-    pair->sum1 = v16_f_fma(a, unpack_value(groups1, place, pair->by1, zero, offset), pair->sum1);
+    v16f right0 = unpack_value(groups0, place, pair->by0, zero, offset), left = v16_f_set1(a[0]);
+    v16f right1 = unpack_value(groups1, place, pair->by1, zero, offset);
+    pair->sum0 = v16_f_fma(left, right0, pair->sum0);
+    pair->sum1 = v16_f_fma(left, right1, pair->sum1);
+    if (m == 1) return;
+    left = v16_f_set1(a[lda]);
+    pair->second0 = v16_f_fma(left, right0, pair->second0);
+    pair->second1 = v16_f_fma(left, right1, pair->second1);
 }
 
-QLM_INLINE void gemv_one(const int zero, const int offset, struct unpacked_pair *pair, size_t k, float left)
+QLM_INLINE void gemv_one(const int zero, const int offset, const size_t m, struct unpacked_pair *pair, size_t k,
+                         const float *a, size_t lda)
 {
     size_t place = k % UNPACK_STEP;
     v16i groups0 = unpack_load(pair->b0, k - place), groups1 = unpack_load(pair->b1, k - place);
-    gemv_unpacked(zero, offset, pair, groups0, groups1, place, left);
+    gemv_unpacked(zero, offset, m, pair, groups0, groups1, place, a, lda);
 }
 
-#define UNPACK_GEMV(place) gemv_unpacked(zero, offset, &pair, groups0, groups1, place, a[place]);
+#define UNPACK_GEMV(place) gemv_unpacked(zero, offset, m, &pair, groups0, groups1, place, a + place, lda);
 
-QLM_INLINE void gemv_pair(const int zero, const int offset, struct unpacked_pair pair, size_t k, size_t end,
-                          const float *a, float *c0, float *c1)
+QLM_INLINE void gemv_pair(const int zero, const int offset, const size_t m, struct unpacked_pair pair,
+                          struct unpacked_rows rows)
 {
-    for (; k < end && k % UNPACK_STEP; k++, a++) gemv_one(zero, offset, &pair, k, *a);
+    const float *a = rows.a;
+    size_t k = rows.k, end = rows.end, lda = rows.lda;
+    pair.sum0 = v16_f_load(rows.c0);
+    pair.sum1 = v16_f_load(rows.c1);
+    if (m > 1) {
+        pair.second0 = v16_f_load(rows.c0 + rows.ldc);
+        pair.second1 = v16_f_load(rows.c1 + rows.ldc);
+    }
+    for (; k < end && k % UNPACK_STEP; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda);
     for (; k + UNPACK_STEP <= end; k += UNPACK_STEP, a += UNPACK_STEP) {
         v16i groups0 = unpack_load(pair.b0, k), groups1 = unpack_load(pair.b1, k);
         UNPACK_EACH(UNPACK_GEMV)
     }
-    for (; k < end; k++, a++) gemv_one(zero, offset, &pair, k, *a);
-    v16_f_store(c0, pair.sum0);
-    v16_f_store(c1, pair.sum1);
+    for (; k < end; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda);
+    v16_f_store(rows.c0, pair.sum0);
+    v16_f_store(rows.c1, pair.sum1);
+    if (m > 1) {
+        v16_f_store(rows.c0 + rows.ldc, pair.second0);
+        v16_f_store(rows.c1 + rows.ldc, pair.second1);
+    }
 }
 
 QLM_KERNEL(void, gemv_8)
-(size_t count, size_t panels, const float *a, const int8_t *b, size_t stride, size_t k0, const float *scale,
- const float *zero, const float *offset, float *c)
+(size_t m, size_t count, size_t panels, const float *a, size_t lda, const int8_t *b, size_t stride, size_t k0,
+ const float *scale, const float *zero, const float *offset, float *c, size_t ldc)
 {
     for (size_t j0 = 0; j0 < panels * NR; j0 += 32) {
         size_t j1 = j0 + 16 < panels * NR ? j0 + 16 : j0; /* the last of an odd number is its own neighbour */
@@ -141,9 +166,12 @@ QLM_KERNEL(void, gemv_8)
             .b1 = b + j1 / NR * stride + j1 % NR * K_STEP,
             .by0 = unpacking_of(scale + j0, zero ? zero + j0 : NULL, offset ? offset + j0 : NULL),
             .by1 = unpacking_of(scale + j1, zero ? zero + j1 : NULL, offset ? offset + j1 : NULL),
-            .sum0 = v16_f_load(c + j0),
-            .sum1 = v16_f_load(c + j1),
         };
-        UNPACK_CASES(gemv_pair, pair, k0, k0 + count, a, c + j0, c + j1);
+        struct unpacked_rows rows = {a, lda, k0, k0 + count, c + j0, c + j1, ldc};
+        if (m == 1) {
+            UNPACK_CASES(gemv_pair, 1, pair, rows);
+        } else {
+            UNPACK_CASES(gemv_pair, 2, pair, rows);
+        }
     }
 }

@@ -241,17 +241,18 @@ static void unpack_8(const struct qlm_kernels *kernels, struct rng *rng, struct 
 static void gemv_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     size_t k = 1 + rng_below(rng, DEPTH_MAX - 1), nr = kernels->nr, kg = qlm_div_up(k, kernels->k_step);
-    size_t k0 = rng_below(rng, k), count = rng_below(rng, k - k0 + 1);
+    size_t k0 = rng_below(rng, k), count = rng_below(rng, k - k0 + 1), m = 1 + rng_below(rng, 2);
     int8_t b[DEPTH_MAX * COLUMNS];
     fill_codes(rng, &test_types[0], b, k * COLUMNS);
     int8_t *panels = packed(kernels, b, k, kg);
-    float *scale = drawn_floats(rng, PLAIN, 1.0f, COLUMNS), *a = drawn_floats(rng, PLAIN, 1.0f, count);
+    float *scale = drawn_floats(rng, PLAIN, 1.0f, COLUMNS), *a = drawn_floats(rng, PLAIN, 1.0f, m * count);
     float *zero = rng_below(rng, 2) ? operand(COLUMNS * sizeof *zero) : NULL;
     float *offset = rng_below(rng, 2) ? drawn_floats(rng, PLAIN, 1.0f, COLUMNS) : NULL;
-    float *c = drawn_floats(rng, PLAIN, 1.0f, COLUMNS);
+    float *c = drawn_floats(rng, PLAIN, 1.0f, m * COLUMNS);
     for (size_t j = 0; zero && j < COLUMNS; j++) zero[j] = (float)rng_between(rng, -256, 256);
-    kernels->gemv_8(count, COLUMNS / nr, a, panels, kg * kernels->k_step * nr, k0, scale, zero, offset, c);
-    record_floats(record, c, COLUMNS);
+    kernels->gemv_8(m, count, COLUMNS / nr, a, count, panels, kg * kernels->k_step * nr, k0, scale, zero, offset, c,
+                    COLUMNS);
+    record_floats(record, c, m * COLUMNS);
 }
 
 const struct kernel_case int8_kernel_cases[] = {

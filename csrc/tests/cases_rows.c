@@ -68,12 +68,13 @@ static void gemv_f32(const struct qlm_kernels *kernels, struct rng *rng, struct 
 {
     size_t k = rng_below(rng, DEPTH_MAX), nr = kernels->nr;
     enum flavour flavour = rng_flavour(rng);
-    float *a = drawn_floats(rng, flavour, k), *b = drawn_floats(rng, flavour, k * COLUMNS);
-    float *panels = operand(k * COLUMNS * sizeof *panels), *c = operand(COLUMNS * sizeof *c);
+    size_t m = 1 + rng_below(rng, 2);
+    float *a = drawn_floats(rng, flavour, m * k), *b = drawn_floats(rng, flavour, k * COLUMNS);
+    float *panels = operand(k * COLUMNS * sizeof *panels), *c = operand(m * COLUMNS * sizeof *c);
     for (size_t i = 0; i < k; i++)
         for (size_t j = 0; j < COLUMNS; j++) panels[j / nr * nr * k + i * nr + j % nr] = b[i * COLUMNS + j];
-    kernels->gemv_f32(k, COLUMNS / nr, a, panels, c);
-    record_numbers(record, c, COLUMNS);
+    kernels->gemv_f32(m, k, COLUMNS / nr, a, k, panels, c, COLUMNS);
+    record_numbers(record, c, m * COLUMNS);
 }
 
 typedef void words_kernel(size_t m, size_t k2, const int16_t *a, size_t lda, const int16_t *b, int64_t *c, size_t ldc);

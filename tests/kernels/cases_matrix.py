@@ -71,10 +71,13 @@ def gemv_f32(setting: Setting) -> Iterator[Case]:
     nr = setting.constants.nr
     for panels in (0, 1, 4, 6) if setting.few else range(14):
         k = setting.choice(*depths(setting))
-        a, b = float_matrix(setting, 1, k), float_matrix(setting, k, panels * nr)
-        given = {"k": k, "panels": panels, "a": a.reshape(-1), "c": poison(panels * nr, F32)}
-        given["b"] = b.reshape(k, panels, nr).transpose(1, 0, 2).reshape(-1).copy()
-        yield Case(given, {"c": ref.chain(a, b).reshape(-1)}, any_nan=True)
+        for m in (1, 2):
+            a, b = float_matrix(setting, m, k), float_matrix(setting, k, panels * nr)
+            lda, ldc = k + int(setting.rng.integers(4)), panels * nr + int(setting.rng.integers(3))
+            given = {"m": m, "k": k, "panels": panels, "a": strided(a, lda), "lda": lda, "ldc": ldc}
+            given["b"] = b.reshape(k, panels, nr).transpose(1, 0, 2).reshape(-1).copy()
+            given["c"] = strided(poison(m * panels * nr, F32).reshape(m, -1), ldc)
+            yield Case(given, {"c": strided(ref.chain(a, b), ldc)}, any_nan=True)
 
 
 WORDS, CODES_8 = (-32768, 32767), ((-128, 127), (0, 255))
@@ -409,8 +412,9 @@ def gemv_8(setting: Setting) -> Iterator[Case]:
     for panels in (0, 1, 4) if setting.few else range(6):
         for k0 in (0, 1, 2, 3, 4, 9):
             count = setting.choice(*depths(setting))
-            weight, a = Dequantizing(setting, k0, count, panels), float_matrix(setting, 1, count)
-            start = float_matrix(setting, 1, panels * setting.constants.nr)
-            expected = ref.chain(a, weight.values, start).reshape(-1)
-            given = {"panels": panels, "a": a.reshape(-1), "stride": weight.stride, "c": start.reshape(-1)}
-            yield Case(weight.arguments | given, {"c": expected}, any_nan=True)
+            m, n = int(setting.rng.integers(1, 3)), panels * setting.constants.nr
+            weight, a = Dequantizing(setting, k0, count, panels), float_matrix(setting, m, count)
+            start, lda, ldc = float_matrix(setting, m, n), count + int(setting.rng.integers(4)), n + 1
+            given = {"m": m, "panels": panels, "a": strided(a, lda), "lda": lda, "stride": weight.stride}
+            given |= {"c": strided(start, ldc), "ldc": ldc}
+            yield Case(weight.arguments | given, {"c": strided(ref.chain(a, weight.values, start), ldc)}, any_nan=True)
