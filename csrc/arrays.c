@@ -4,6 +4,7 @@
  * work is cut into chunks of elements wherever that suits (layout.c); slices and threads cannot show.
  */
 #include "common.h"
+#include "cpu.h"
 #include "layout.h"
 #include "threads.h"
 
@@ -103,6 +104,10 @@ void qlm_range_finish(float *min, float *max, size_t params)
     }
 }
 
+/* What does not fit the last cache beside its codes is better stored past it: a line that is stored whole need not be
+ * read first. */
+static int streams(size_t elements) { return elements > qlm_cpu_caches().l3 / (sizeof(float) + 1); }
+
 /* ---- quantize ------------------------------------------------------------------------------------------------- */
 
 struct quantize_job {
@@ -113,6 +118,7 @@ struct quantize_job {
     const int32_t *zero;
     void *codes;
     size_t bad;
+    int stream;
 };
 
 static int quantize_shared(const struct quantize_job *job, struct qlm_run run)
@@ -148,7 +154,7 @@ static int quantize_groups(const struct quantize_job *job, struct qlm_run run)
 {
     return qlm_kernels_in_use->quantize_groups_f32_8(job->x + run.start, run.groups, run.count, job->scale + run.param,
                                                      job->zero ? job->zero + run.param : NULL, job->lo, job->hi,
-                                                     (uint8_t *)job->codes + run.start);
+                                                     (uint8_t *)job->codes + run.start, job->stream);
 }
 
 static int quantize_wide_groups(const struct quantize_job *job, struct qlm_run run)
@@ -173,7 +179,9 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes)
 {
-    struct quantize_job job = {x, type->bits > 8, (float)lo, (float)hi, scale, zero, codes, SIZE_MAX};
+    struct quantize_job job = {x,         type->bits > 8, (float)lo,
+                               (float)hi, scale,          zero,
+                               codes,     SIZE_MAX,       streams(layout->outer * layout->channels * layout->inner)};
     qlm_visit_groups(layout, begin, end, quantize_run, &job);
     return job.bad;
 }
@@ -239,13 +247,21 @@ static void found_task(void *context, size_t index, unsigned worker)
         found_batch(job, (struct qlm_run){from * job->n, job->n, from, 0, qlm_min_size(job->batch, to - from)});
 }
 
-size_t qlm_quantize_found(const float *x, size_t n, size_t begin, size_t end, const struct qlm_type *type,
+size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, size_t end, const struct qlm_type *type,
                           int symmetric, float *scale, int32_t *zero, void *codes)
 {
     struct found_job job = {.type = *type, .symmetric = symmetric, .n = n, .begin = begin, .end = end};
     int32_t lo, hi;
     qlm_code_bounds(type, symmetric, &lo, &hi);
-    job.quantize = (struct quantize_job){x, type->bits > 8, (float)lo, (float)hi, scale, zero, codes, SIZE_MAX};
+    job.quantize = (struct quantize_job){.x = x,
+                                         .wide = type->bits > 8,
+                                         .lo = (float)lo,
+                                         .hi = (float)hi,
+                                         .scale = scale,
+                                         .zero = zero,
+                                         .codes = codes,
+                                         .bad = SIZE_MAX,
+                                         .stream = streams(runs * n)};
     /* By definition 0, so the kernels need not look. */
     if (symmetric && type->min < 0) job.quantize.zero = NULL;
     job.scale = scale;
@@ -266,6 +282,7 @@ struct dequantize_job {
     const int32_t *zero;
     const float *offset;
     float *out;
+    int stream;
 };
 
 void qlm_dequantize_span(const void *codes, enum qlm_code code, size_t start, size_t count, float scale, float zero,
@@ -320,16 +337,16 @@ static void dequantize_groups(const struct dequantize_job *job, struct qlm_run r
     float *out = job->out + run.start;
     switch (job->code) {
     case QLM_S8:
-        kernels->dequantize_groups_s8_f32(q, run.groups, run.count, scale, zero, offset, out);
+        kernels->dequantize_groups_s8_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
         break;
     case QLM_U8:
-        kernels->dequantize_groups_u8_f32(q, run.groups, run.count, scale, zero, offset, out);
+        kernels->dequantize_groups_u8_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
         break;
     case QLM_S16:
-        kernels->dequantize_groups_s16_f32(q, run.groups, run.count, scale, zero, offset, out);
+        kernels->dequantize_groups_s16_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
         break;
     case QLM_U16:
-        kernels->dequantize_groups_u16_f32(q, run.groups, run.count, scale, zero, offset, out);
+        kernels->dequantize_groups_u16_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
         break;
     }
 }
@@ -345,7 +362,8 @@ static void dequantize_run(void *context, struct qlm_run run)
 void qlm_dequantize(const void *codes, enum qlm_code code, const struct qlm_layout *layout, size_t begin, size_t end,
                     const float *scale, const int32_t *zero, const float *offset, float *out)
 {
-    struct dequantize_job job = {codes, code, scale, zero, offset, out};
+    struct dequantize_job job = {
+        codes, code, scale, zero, offset, out, streams(layout->outer * layout->channels * layout->inner)};
     qlm_visit_groups(layout, begin, end, dequantize_run, &job);
 }
 

@@ -96,8 +96,9 @@ void qlm_range_finish(float *min, float *max, size_t params);
 size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes);
-/* The same of runs [begin, end) of n elements each, by the parameters of their ranges, which go to scale and zero. */
-size_t qlm_quantize_found(const float *x, size_t n, size_t begin, size_t end, const struct qlm_type *type,
+/* The same of runs [begin, end), of `runs` of n elements each, by the parameters of their ranges, which go to scale and
+ * zero. */
+size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, size_t end, const struct qlm_type *type,
                           int symmetric, float *scale, int32_t *zero, void *codes);
 size_t qlm_quantize_interval(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
                              const struct qlm_type *type, const float *min, const float *scale, const uint8_t *constant,

@@ -163,18 +163,25 @@ QLM_KERNEL(int, quantize_f32_16)
 (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out)
 { return quantize_span(x, n, scale, zero, lo, hi, 2, out); }
 
+/* Groups of a multiple of 16 elements keep the alignment of the first. */
+QLM_INLINE int can_stream(int stream, const void *out, size_t n)
+{ return stream && (uintptr_t)out % 16 == 0 && n % 16 == 0; }
+
 QLM_KERNEL(int, quantize_groups_f32_8)
-(const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out)
+(const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out,
+ int stream)
 {
     struct grid_bounds bounds = grid_bounds_of(lo, hi);
     struct group_places places = {.lo = lo, .hi = hi};
     int bad = 0;
+    bounds.stream = can_stream(stream, out, n);
     for (size_t g = 0; g < groups; g += GROUPS_AT_A_TIME) {
         size_t count = groups - g < GROUPS_AT_A_TIME ? groups - g : GROUPS_AT_A_TIME;
         group_places_of(&places, count, scale + g, zero ? zero + g : 0, bounds.slack);
         bad |= zero ? some_groups_to_bytes(x + g * n, count, n, &places, 1, &bounds, out + g * n)
                     : some_groups_to_bytes(x + g * n, count, n, &places, 0, &bounds, out + g * n);
     }
+    if (bounds.stream) streams_end();
     return bad;
 }
 
@@ -198,7 +205,16 @@ QLM_KERNEL(int, interval_f32_8)
 
 struct values {
     v16f scale, zero, offset;
+    int stream; /* store past the caches */
 };
+
+QLM_INLINE void store_values(float *out, v16f values, const struct values *p)
+{
+    if (p->stream)
+        v16_f_stream(out, values);
+    else
+        v16_f_store(out, values);
+}
 
 /* What a row's parameters leave out: subtracting a zero point of 0 and adding an offset of -0.0 change no bit.  Each
  * form is a loop of its own, for an instruction in four. */
@@ -224,8 +240,8 @@ QLM_INLINE v16f value_of(v16i code, const struct values *p, enum form form)
     {                                                                                                                  \
         size_t i = 0;                                                                                                  \
         for (; i + 32 <= n; i += 32) {                                                                                 \
-            v16_f_store(out + i, value_of(v16_load_##suffix(q + i), p, form));                                         \
-            v16_f_store(out + i + 16, value_of(v16_load_##suffix(q + i + 16), p, form));                               \
+            store_values(out + i, value_of(v16_load_##suffix(q + i), p, form), p);                                     \
+            store_values(out + i + 16, value_of(v16_load_##suffix(q + i + 16), p, form), p);                           \
         }                                                                                                              \
         for (; i < n; i += 16) {                                                                                       \
             size_t count = n - i < 16 ? n - i : 16;                                                                    \
@@ -234,9 +250,9 @@ QLM_INLINE v16f value_of(v16i code, const struct values *p, enum form form)
     }                                                                                                                  \
                                                                                                                        \
     QLM_INLINE void dequantize_span_##suffix(const type *q, size_t n, float scale, float zero, float offset,           \
-                                             float *out)                                                               \
+                                             int stream, float *out)                                                   \
     {                                                                                                                  \
-        struct values p = {v16_f_set1(scale), v16_f_set1(zero), v16_f_set1(offset)};                                   \
+        struct values p = {v16_f_set1(scale), v16_f_set1(zero), v16_f_set1(offset), stream};                           \
         enum form form = form_of(zero, offset);                                                                        \
         if (form == FORM_SCALE)                                                                                        \
             dequantize_form_##suffix(q, n, &p, FORM_SCALE, out);                                                       \
@@ -248,20 +264,23 @@ QLM_INLINE v16f value_of(v16i code, const struct values *p, enum form form)
                                                                                                                        \
     QLM_KERNEL(void, dequantize_##suffix##_f32)                                                                        \
     (const type *q, size_t n, float scale, float zero, float offset, float *out)                                       \
-    { dequantize_span_##suffix(q, n, scale, zero, offset, out); }                                                      \
+    { dequantize_span_##suffix(q, n, scale, zero, offset, 0, out); }                                                   \
                                                                                                                        \
     QLM_KERNEL(void, dequantize_groups_##suffix##_f32)                                                                 \
-    (const type *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset, float *out) \
+    (const type *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset, float *out, \
+     int stream)                                                                                                       \
     {                                                                                                                  \
+        int past = can_stream(stream, out, n);                                                                         \
         for (size_t g = 0; g < groups; g++)                                                                            \
             dequantize_span_##suffix(q + g * n, n, scale[g], zero ? (float)zero[g] : 0.0f, offset ? offset[g] : -0.0f, \
-                                     out + g * n);                                                                     \
+                                     past, out + g * n);                                                               \
+        if (past) streams_end();                                                                                       \
     }                                                                                                                  \
                                                                                                                        \
     QLM_INLINE void dequantize_column_##suffix(const type *q, size_t count, const float *scale, const float *zero,     \
                                                const float *offset, float *out)                                        \
     {                                                                                                                  \
-        struct values p = {v16_f_load_n(scale, count), v16_f_load_n(zero, count), v16_f_load_n(offset, count)};        \
+        struct values p = {v16_f_load_n(scale, count), v16_f_load_n(zero, count), v16_f_load_n(offset, count), 0};     \
         v16_f_store_n(out, count, value_of(v16_load_##suffix##_n(q, count), &p, FORM_OFFSET));                         \
     }                                                                                                                  \
                                                                                                                        \

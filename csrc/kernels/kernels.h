@@ -51,6 +51,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                  returns 1 if any x was not finite (its code is then unspecified)
  * quantize_f32_16  the same into two bytes; lo, hi, zero within +-65535
  * quantize_groups_f32_8  quantize_f32_8 of each group with scale[g] and zero[g] (NULL: 0)
+ *                  stream: store past the caches where alignment allows
  * quantize_cols_*  the same with scale[i] and zero[i]
  * interval_f32_8   out[i] = low byte of lo + clamp(floor((x - min) / scale), 0, levels - 1), all in float64;
  *                  levels <= 256; returns 1 if any x was not finite
@@ -82,7 +83,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(int, quantize_f32_16, (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out))    \
     X(int, quantize_groups_f32_8,                                                                                      \
       (const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi,           \
-       uint8_t *out))                                                                                                  \
+       uint8_t *out, int stream))                                                                                      \
     X(int, quantize_cols_f32_8,                                                                                        \
       (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out))             \
     X(int, quantize_cols_f32_16,                                                                                       \
@@ -94,22 +95,22 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, dequantize_u16_f32, (const uint16_t *q, size_t n, float scale, float zero, float offset, float *out))      \
     X(void, dequantize_groups_s8_f32,                                                                                  \
       (const int8_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,         \
-       float *out))                                                                                                    \
+       float *out, int stream))                                                                                        \
     X(void, dequantize_cols_s8_f32,                                                                                    \
       (const int8_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))             \
     X(void, dequantize_groups_u8_f32,                                                                                  \
       (const uint8_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,        \
-       float *out))                                                                                                    \
+       float *out, int stream))                                                                                        \
     X(void, dequantize_cols_u8_f32,                                                                                    \
       (const uint8_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))            \
     X(void, dequantize_groups_s16_f32,                                                                                 \
       (const int16_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,        \
-       float *out))                                                                                                    \
+       float *out, int stream))                                                                                        \
     X(void, dequantize_cols_s16_f32,                                                                                   \
       (const int16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))            \
     X(void, dequantize_groups_u16_f32,                                                                                 \
       (const uint16_t *q, size_t groups, size_t n, const float *scale, const int32_t *zero, const float *offset,       \
-       float *out))                                                                                                    \
+       float *out, int stream))                                                                                        \
     X(void, dequantize_cols_u16_f32,                                                                                   \
       (const uint16_t *q, size_t n, const float *scale, const float *zero, const float *offset, float *out))           \
     X(void, gemm_f32,                                                                                                  \

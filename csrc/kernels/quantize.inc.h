@@ -24,6 +24,7 @@ struct grid_bounds {
     v16i border;     /* 2 slack + 1 */
     v64b top, first; /* hi - lo, lo */
     v16i top_word, first_word;
+    int stream; /* store past the caches */
 };
 
 struct place {
@@ -124,6 +125,15 @@ QLM_INLINE int near_step(const struct places *p, const struct grid_bounds *b)
 QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b)
 { return v64_b_add(v64_b_min(v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]), b->top), b->first); }
 
+/* A branch that is always the same one costs less than two loops of each kind. */
+QLM_INLINE void store_bytes(uint8_t *out, const struct places *p, const struct grid_bounds *b)
+{
+    if (b->stream)
+        v64_b_stream(out, bytes_at(p, b));
+    else
+        v64_b_store(out, bytes_at(p, b));
+}
+
 /* n <= 64: a constant 64 leaves only whole loads and stores. */
 QLM_INLINE int block_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
                               struct codes c, uint8_t *out)
@@ -133,7 +143,7 @@ QLM_INLINE int block_to_bytes(const float *x, size_t n, const struct place *p, c
     if (n < 64)
         v64_b_store_part(out, n, bytes_at(&places, b));
     else
-        v64_b_store(out, bytes_at(&places, b));
+        store_bytes(out, &places, b);
     return 0;
 }
 
@@ -236,7 +246,7 @@ QLM_INLINE int pair_to_bytes(const float *x, const struct group_places *p, size_
     struct places places = {{place_of(x, 64, 0, &first), place_of(x, 64, 1, &first), place_of(x, 64, 2, &second),
                              place_of(x, 64, 3, &second)}};
     if (near_step(&places, b)) return divide_pair(x, p, g, out);
-    v64_b_store(out, bytes_at(&places, b));
+    store_bytes(out, &places, b);
     return 0;
 }
 

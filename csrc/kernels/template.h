@@ -15,6 +15,8 @@
  *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU
  *   v16_i_from_f       for values in the range of int32; halves go to even
  *   v16_i_min_u        unsigned; v16_i_max_s, v16_i_max_u alike
+ *   v64_b_stream       a store past the caches, to an address that is a multiple of 16; v16_f_stream alike; streams_end
+ *                      before another thread may read
  *   v16_i_fixed        rounded to int32, halves to even; where that is no int32 the low 16 bits are zero
  *   v16_store_high16   the high 16 bits of each lane, negative ones as 0, at most `top`, plus `first`
  *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose

@@ -302,6 +302,26 @@ QLM_INLINE void v64_b_store(uint8_t *p, v64b a)
 
 QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a) { v16_avx2_copy(p, &a, n); }
 
+/* Past the caches, 16 bytes at a time, which is how NumPy aligns its arrays; memory is slower than four stores. */
+QLM_INLINE void v64_b_stream(uint8_t *p, v64b a)
+{
+    __m128i *to = (__m128i *)p;
+    _mm_stream_si128(to, _mm256_castsi256_si128(a.lo));
+    _mm_stream_si128(to + 1, _mm256_extracti128_si256(a.lo, 1));
+    _mm_stream_si128(to + 2, _mm256_castsi256_si128(a.hi));
+    _mm_stream_si128(to + 3, _mm256_extracti128_si256(a.hi, 1));
+}
+
+QLM_INLINE void v16_f_stream(float *p, v16f a)
+{
+    _mm_stream_ps(p, _mm256_castps256_ps128(a.lo));
+    _mm_stream_ps(p + 4, _mm256_extractf128_ps(a.lo, 1));
+    _mm_stream_ps(p + 8, _mm256_castps256_ps128(a.hi));
+    _mm_stream_ps(p + 12, _mm256_extractf128_ps(a.hi, 1));
+}
+
+QLM_INLINE void streams_end(void) { _mm_sfence(); }
+
 QLM_INLINE __m256i v16_avx2_high16(v16i a, v16i top, v16i first)
 {
     v16i whole = QLM_AVX2_BOTH(v16i, _mm256_srai_epi32(a.lo, 16), _mm256_srai_epi32(a.hi, 16));

@@ -185,6 +185,26 @@ QLM_INLINE void v64_b_store(uint8_t *p, v64b a) { _mm512_storeu_si512(p, a); }
 QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
 { _mm512_mask_storeu_epi8(p, ((__mmask64)1 << n) - 1, a); }
 
+/* Past the caches, 16 bytes at a time, which is how NumPy aligns its arrays; memory is slower than four stores. */
+QLM_INLINE void v64_b_stream(uint8_t *p, v64b a)
+{
+    __m128i *to = (__m128i *)p;
+    _mm_stream_si128(to, _mm512_castsi512_si128(a));
+    _mm_stream_si128(to + 1, _mm512_extracti32x4_epi32(a, 1));
+    _mm_stream_si128(to + 2, _mm512_extracti32x4_epi32(a, 2));
+    _mm_stream_si128(to + 3, _mm512_extracti32x4_epi32(a, 3));
+}
+
+QLM_INLINE void v16_f_stream(float *p, v16f a)
+{
+    _mm_stream_ps(p, _mm512_castps512_ps128(a));
+    _mm_stream_ps(p + 4, _mm512_extractf32x4_ps(a, 1));
+    _mm_stream_ps(p + 8, _mm512_extractf32x4_ps(a, 2));
+    _mm_stream_ps(p + 12, _mm512_extractf32x4_ps(a, 3));
+}
+
+QLM_INLINE void streams_end(void) { _mm_sfence(); }
+
 QLM_INLINE __m256i v16_avx512_high16(v16i a, v16i top, v16i first)
 {
     v16i whole = _mm512_max_epi32(_mm512_srai_epi32(a, 16), _mm512_setzero_si512());

@@ -282,6 +282,11 @@ QLM_INLINE void v64_b_store(uint8_t *p, v64b a)
     for (int i = 0; i < 4; i++) vst1q_u8(p + 16 * i, a.q[i]);
 }
 
+/* No store of these goes past the caches. */
+#define v64_b_stream v64_b_store
+#define v16_f_stream v16_f_store
+#define streams_end() ((void)0)
+
 QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
 {
     uint8_t whole[64];

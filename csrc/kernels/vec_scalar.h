@@ -264,6 +264,11 @@ QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
 
 QLM_INLINE void v64_b_store(uint8_t *p, v64b a) { v64_b_store_part(p, 64, a); }
 
+/* No store of these goes past the caches. */
+#define v64_b_stream v64_b_store
+#define v16_f_stream v16_f_store
+#define streams_end() ((void)0)
+
 QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
 {
     for (size_t l = 0; l < n; l++) p[l] = (uint16_t)(v16_clamp_lane(QLM_A >> 16, top.lane[l]) + first.lane[l]);

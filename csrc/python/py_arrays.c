@@ -183,8 +183,8 @@ static enum qlm_status found_slice(void *context, size_t begin, size_t end)
 {
     const struct found *found = context;
     struct job *job = found->job;
-    job->bad = qlm_quantize_found(job->x, found->n, begin, end, &job->type, found->symmetric, found->scale, found->zero,
-                                  job->out);
+    job->bad = qlm_quantize_found(job->x, found->n, job->params, begin, end, &job->type, found->symmetric, found->scale,
+                                  found->zero, job->out);
     return job->bad == SIZE_MAX ? QLM_OK : QLM_NONFINITE;
 }
 

@@ -141,8 +141,8 @@ static void quantize_groups_f32_8(const struct qlm_kernels *kernels, struct rng 
     enum flavour flavour = rng_flavour(rng);
     for (size_t g = 0; g < groups.count; g++) fill_floats(rng, flavour, scale[g], x + g * groups.n, groups.n);
     uint8_t *codes = operand(size);
-    record_int(record,
-               kernels->quantize_groups_f32_8(x, groups.count, groups.n, scale, zero, (float)lo, (float)hi, codes));
+    record_int(record, kernels->quantize_groups_f32_8(x, groups.count, groups.n, scale, zero, (float)lo, (float)hi,
+                                                      codes, (int)rng_below(rng, 2)));
     record_codes(record, x, codes, 1, size);
 }
 
@@ -181,7 +181,8 @@ static void interval_f32_8(const struct qlm_kernels *kernels, struct rng *rng, s
         float *scale = drawn_scales(rng, groups.count), *out = operand(size * sizeof *out);                            \
         float *offset = rng_below(rng, 2) ? drawn_floats(rng, EXTREME, 1.0f, groups.count) : NULL;                     \
         int32_t *zero = maybe_zeros(rng, &test_types[TYPE], groups.count);                                             \
-        kernels->dequantize_groups_##NAME##_f32(codes, groups.count, groups.n, scale, zero, offset, out);              \
+        kernels->dequantize_groups_##NAME##_f32(codes, groups.count, groups.n, scale, zero, offset, out,               \
+                                                (int)rng_below(rng, 2));                                               \
         record_floats(record, out, size);                                                                              \
     }                                                                                                                  \
     static void dequantize_cols_##NAME##_f32(const struct qlm_kernels *kernels, struct rng *rng,                       \

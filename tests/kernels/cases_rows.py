@@ -150,6 +150,7 @@ def quantize_groups(setting: Setting) -> Iterator[Case]:
         ]
         x = np.concatenate([np.zeros(0, F32), *rows])
         given = {"x": x, "groups": groups, "n": n, "scale": scale, "zero": zeros, "lo": low, "hi": high}
+        given["stream"] = int(rng.integers(2))
         yield code_case(given, np.concatenate([np.zeros(0, np.int32), *codes]), "out", np.dtype(np.uint8))
 
 
@@ -255,6 +256,7 @@ def dequantize_groups(setting: Setting, kernel: str) -> Iterator[Case]:
             for g, s in enumerate(scale)
         ]
         given = {"q": codes, "groups": groups, "n": n, "scale": scale, "zero": zero, "offset": offset}
+        given["stream"] = int(rng.integers(2))
         expected = np.concatenate([np.zeros(0, F32), *rows])
         yield Case(given | {"out": poison(groups * n, F32)}, {"out": expected}, any_nan=True)
 
