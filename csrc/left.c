@@ -305,6 +305,7 @@ static void take_given(const struct filler *f, size_t pieces, struct piece *piec
 {
     const struct qlm_linear_input *input = f->input;
     int each = input->kind == QLM_INPUT_CODES && !input->per_tensor;
+    if (each && !input->k) return; /* rows without elements have no groups, hence no parameters */
     size_t at = each ? piece->input_row * pieces + piece->index : 0;
     piece->scale = input->scale[at];
     piece->zero = input->zero ? input->zero[at] : 0;

@@ -140,9 +140,9 @@ static void free_product(struct product *p)
 }
 
 static int draw_output(struct rng *rng, struct qlm_linear_output *output, const struct qlm_type *type, size_t m,
-                       size_t k, size_t group, int has_offset)
+                       size_t k, size_t group, int has_offset, int large)
 {
-    size_t n = rng_below(rng, 100);
+    size_t n = large ? 600 + rng_below(rng, 200) : rng_below(rng, 100);
     struct qlm_packed *packed = must_alloc(sizeof *packed);
     int ok = pack_drawn(rng, packed, type, n, k, group, has_offset);
     *output = (struct qlm_linear_output){.weight = packed, .activation = (int)rng_below(rng, QLM_SILU + 1)};
@@ -160,11 +160,19 @@ static void linear(const struct manner *manner, struct rng *rng, struct record *
     size_t k = p.input.k = rng_below(rng, 4) ? rng_below(rng, 200) : rng_length(rng);
     size_t m = p.input.m = rng_below(rng, 4) ? rng_below(rng, 40) : rng_below(rng, 150), type = rng_below(rng, 9);
     size_t group = type < TYPE_COUNT ? groups[rng_below(rng, 6)] : 0;
+    /* Enough for the quickest kernels to share with sleeping workers, by rows or, with few, by panels. */
+    int large = rng_below(rng, 40) == 0;
+    if (large) {
+        k = p.input.k = 400 + rng_below(rng, 200);
+        m = p.input.m = 18 + rng_below(rng, 40);
+        p.count = 1;
+    }
     int has_offset = type < TYPE_COUNT && rng_below(rng, 4) == 0;
     draw_input(rng, &p.input, group, has_offset);
     if (type >= TYPE_COUNT) p.input.kind = QLM_INPUT_FLOAT;
     for (size_t i = 0; i < p.count; i++)
-        check(draw_output(rng, &p.outputs[i], type < TYPE_COUNT ? &test_types[type] : NULL, m, k, group, has_offset),
+        check(draw_output(rng, &p.outputs[i], type < TYPE_COUNT ? &test_types[type] : NULL, m, k, group, has_offset,
+                          large),
               "qlm_pack");
     in_slices(manner, m, multiply, &p);
     record_int(record, p.status);
