@@ -10,7 +10,7 @@ QLM_INLINE void PAIRS(start)(const int m, const char *a, size_t lda, const char 
 QLM_INLINE void PAIRS(take)(const int m, const char *a, size_t lda, const char *b, pair_sum part[][N4_COLUMNS])
 {
     pair_right right[N4_COLUMNS];
-    __builtin_prefetch(b + 2048);
+    __builtin_prefetch(b + 8192); /* sums.inc.h */
     PAIRS(load)(b, right);
     QLM_EACH_ROW(N4_MR, PAIRS_STEP_ROW)
 }
