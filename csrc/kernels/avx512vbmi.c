@@ -1,7 +1,8 @@
-/* The int8 kernels of AVX-512 VNNI with VBMI and VBMI2, of which gcc 12 uses none.  By hand there is none
- * that pays: a mask and a shift already make two registers of codes of one of nibbles in three instructions, as
- * vpmultishiftqb and masks would; vpermi2b puts four vectors of bytes together in three instructions, but without the
- * saturation that v64_high8 needs; and the codes of dense panels have nothing to compress or to expand.
+/* The int8 kernels of AVX-512 VNNI with VBMI and VBMI2, of which gcc 12 uses none by itself.  By hand: vpermb looks
+ * nibbles up (nibbles_avx512.h).  Nothing else pays: a mask and a shift already make two registers of codes of one of
+ * nibbles in three instructions, as vpmultishiftqb and masks would; vpermi2b puts four vectors of bytes together in
+ * three instructions, but without the saturation that v64_high8 needs; and the codes of dense panels have nothing to
+ * compress or to expand.
  */
 #if defined(__x86_64__)
 
