@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import observers, testing
     from .comparison import compare
     from .formats.tensors import save_tensors, tensors
+    from .matrices import matmul
     from .models import Model
     from .ops import (
         dequantize,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         quantize,
         quantize_dynamic,
     )
-    from .products import PackedWeight, linear, matmul, pack
+    from .products import PackedWeight, linear, pack
     from .qparams import choose_qparams
     from .qtensor import ErrorStats, QTensor
     from .recipe import Recipe
@@ -80,6 +81,7 @@ __all__ = [
 _HOMES = {
     "comparison": ("compare",),
     "formats.tensors": ("save_tensors", "tensors"),
+    "matrices": ("matmul",),
     "models": ("Model",),
     "ops": (
         "dequantize",
@@ -89,7 +91,7 @@ _HOMES = {
         "quantize",
         "quantize_dynamic",
     ),
-    "products": ("PackedWeight", "linear", "matmul", "pack"),
+    "products": ("PackedWeight", "linear", "pack"),
     "qparams": ("choose_qparams",),
     "qtensor": ("ErrorStats", "QTensor"),
     "recipe": ("Recipe",),

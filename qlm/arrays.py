@@ -58,6 +58,11 @@ def to_float32(array: Array) -> Floats:
         return contiguous(array, _FLOAT32)
 
 
+def native(array: Array) -> np.dtype[Any]:
+    """The array's type in this machine's byte order."""
+    return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+
+
 def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
     """C-contiguous, aligned, native: what the C core reads.  The array itself where it is all that already."""
     plain = np.asarray(array, dtype, order="C")

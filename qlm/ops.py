@@ -1,4 +1,4 @@
-"""Quantizing arrays and back: one value at a time. Products of what comes out are in products.py."""
+"""Quantizing arrays and back: one value at a time. Products of what comes out are in products.py and matrices.py."""
 
 from __future__ import annotations
 
