@@ -73,7 +73,7 @@ def test_against_float64(minilm: qlm.Model) -> None:
 
 # Recipe -> mean and least cosine to the float model's embeddings, and how much smaller it is.
 FLOORS = {
-    "dynamic-int8": (0.998, 0.992, 3.9),
+    "dynamic-int8": (0.998, 0.996, 3.9),
     "static-int8": (0.997, 0.990, 3.9),
     "dynamic-interval-int8": (0.997, 0.990, 3.9),
     "weight-only-int8": (0.9990, 0.998, 3.9),
