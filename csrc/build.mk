@@ -47,7 +47,9 @@ $(BUILD)/%.o: $(CSRC)/%.c
 
 SANITIZE := -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PYTHON ?= python3
-SELF := $(MAKE) -s -f $(CSRC)/build.mk
+# One object a file: as many at a time as there are cores.
+JOBS ?= $(shell nproc)
+SELF := $(MAKE) -s -j$(JOBS) -f $(CSRC)/build.mk
 
 .PHONY: asan tsan asan-python clang neon ci lint
 asan:

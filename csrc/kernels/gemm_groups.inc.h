@@ -1,6 +1,6 @@
 /* gemm_groups.inc.h: a tile whose sums are scaled group by group (gemm_8_groups and gemm_4_groups of kernels.h), for
  * instruction sets with SIMD.  A group's sums stay in registers until they have been corrected, scaled and added to
- * t, which waits in L1: a group of 32 is eight steps, and to store its sums and read them again took half of the time.
+ * t, which waits in L1: a group of 32 is eight steps, too few to store its sums and read them again.
  *
  * The including file defines, before it includes this file once for each form of a panel,
  *
