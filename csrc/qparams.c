@@ -94,20 +94,29 @@ void qlm_choose_many_qparams(const float *min, const float *max, size_t count, c
 
 /* A quotient of float32 values that is rounded to float64 first and then to float32 is the one that is rounded once:
  * it is no nearer than 2^-49 of itself to a midpoint that it does not equal, float64 rounds by 2^-53.  So a loop of
- * float32, which compilers turn into vectors, does for all but the largest magnitudes. */
+ * float32 does for all but the largest magnitudes.  gcc makes vectors of it where nothing in it may alias and no
+ * condition may branch; the bits of what is not negative are in the order of its values.  Returns the greatest bits. */
+static uint32_t divide_magnitudes(const float *restrict amax, size_t count, float bound, float *restrict scale)
+{
+    uint32_t greatest = 0;
+    for (size_t i = 0; i < count; i++) {
+        float quotient = amax[i] / bound;
+        uint32_t bits = qlm_float_bits(amax[i]);
+        quotient = quotient <= SCALE_WITHOUT_INVERSE ? SMALLEST_SCALE : quotient;
+        scale[i] = bits == 0 ? 1.0f : quotient;
+        greatest = bits > greatest ? bits : greatest;
+    }
+    return greatest;
+}
+
 void qlm_choose_symmetric_qparams(const float *amax, size_t count, const struct qlm_type *type, float *scale,
                                   int32_t *zero)
 {
     uint64_t mode = qlm_float_mode_enter();
-    float bound = qlm_pin((float)((1 << (type->bits - 1)) - 1));
-    int safe = 1;
-    for (size_t i = 0; i < count; i++) {
-        float quotient = amax[i] / bound, usable = quotient <= SCALE_WITHOUT_INVERSE ? SMALLEST_SCALE : quotient;
-        scale[i] = amax[i] == 0 ? 1.0f : usable;
-        zero[i] = type->max - ((1 << (type->bits - 1)) - 1);
-        safe &= amax[i] < SAFE_MAGNITUDE;
-    }
-    for (size_t i = 0; !safe && i < count; i++) {
+    int32_t bound = (1 << (type->bits - 1)) - 1, middle = type->max - bound;
+    uint32_t greatest = divide_magnitudes(amax, count, qlm_pin((float)bound), scale);
+    for (size_t i = 0; i < count; i++) zero[i] = middle;
+    for (size_t i = 0; greatest >= qlm_float_bits(SAFE_MAGNITUDE) && i < count; i++) {
         if (amax[i] < SAFE_MAGNITUDE) continue;
         scale[i] = symmetric_params(-(double)amax[i], (double)amax[i], type).scale;
     }
