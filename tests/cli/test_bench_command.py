@@ -7,6 +7,9 @@ import pytest
 import qlm as package
 from qlm.bench import results
 
+# Results are saved to six digits: what is computed from two of them may be off by as much.
+SIX_DIGITS = 2e-5
+
 BRIEF = ("--quick", "--seconds", "0.001", "--threads", "1")
 
 
@@ -37,7 +40,7 @@ def test_every_kind_of_kernel_has_its_rows(kernels):
         assert 0 < row["best"] <= row["low"] <= row["median"] <= row["high"]
         assert row["threads"] == 1
         if row["section"].startswith("linear"):
-            assert row["gops"] == pytest.approx(2e-9 * row["m"] * row["n"] * row["k"] / row["median"])
+            assert row["gops"] == pytest.approx(2e-9 * row["m"] * row["n"] * row["k"] / row["median"], rel=SIX_DIGITS)
 
 
 def test_shares_are_of_loops_of_the_same_run(kernels):
@@ -48,7 +51,7 @@ def test_shares_are_of_loops_of_the_same_run(kernels):
     for row in rows:
         assert {name.partition(" (")[0] for name in row["loops"]} == {"int8", "read"}
         assert row["limit_seconds"] == row["loops"][row["limit"]]
-        assert row["share"] == pytest.approx(row["limit_seconds"] / row["median"])
+        assert row["share"] == pytest.approx(row["limit_seconds"] / row["median"], rel=SIX_DIGITS)
     assert {row["what"] for row in kernels[0]["rows"] if row["section"] == "limits"} >= {"int8", "read", "quantize"}
 
 
