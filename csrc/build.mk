@@ -56,9 +56,8 @@ SELF := $(MAKE) -s -j$(JOBS) -f $(CSRC)/build.mk
 asan:
 	$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(or $(TEST_ARGS),60)'
 
-# Forks too: this sanitizer follows a child that starts threads only where it is told to.
 tsan:
-	TSAN_OPTIONS=die_after_fork=0 $(SELF) test BUILD=build/tsan CFLAGS='-g1 -O1 -fsanitize=thread' \
+	$(SELF) test BUILD=build/tsan CFLAGS='-g1 -O1 -fsanitize=thread' \
 	    TEST_ARGS='$(or $(TEST_ARGS),5)'
 
 # The binding under the sanitizers, by the tests of arrays and models; Python's own leaks are not ours to judge.  The

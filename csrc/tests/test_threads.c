@@ -77,6 +77,14 @@ static void test_simultaneous(void)
 
 /* ---- forks ---------------------------------------------------------------------------------------------------- */
 
+/* gcc's thread sanitizer does not support threads in the child of a process that has several: it dies, or, told not to,
+ * now and then hangs in itself.  The builds without it fork: 6800 times on a busy pool without a child that hung. */
+#if defined(__SANITIZE_THREAD__)
+#define FORKS_MAY_THREAD 0
+#else
+#define FORKS_MAY_THREAD 1
+#endif
+
 #define ROWS 64
 #define WIDTH 512
 
@@ -200,7 +208,7 @@ void test_threads(void)
     test_each_task_once();
     test_nested();
     test_simultaneous();
-    test_fork();
-    if (!getenv("QLM_TEST_EMULATED")) test_fork_while_busy();
+    if (FORKS_MAY_THREAD) test_fork();
+    if (FORKS_MAY_THREAD && !getenv("QLM_TEST_EMULATED")) test_fork_while_busy();
     test_float_mode();
 }
