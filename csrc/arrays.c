@@ -179,9 +179,15 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes)
 {
-    struct quantize_job job = {x,         type->bits > 8, (float)lo,
-                               (float)hi, scale,          zero,
-                               codes,     SIZE_MAX,       streams(layout->outer * layout->channels * layout->inner)};
+    struct quantize_job job = {.x = x,
+                               .wide = type->bits > 8,
+                               .lo = (float)lo,
+                               .hi = (float)hi,
+                               .scale = scale,
+                               .zero = zero,
+                               .codes = codes,
+                               .bad = SIZE_MAX,
+                               .stream = streams(layout->outer * layout->channels * layout->inner)};
     qlm_visit_groups(layout, begin, end, quantize_run, &job);
     return job.bad;
 }

@@ -69,10 +69,7 @@ static size_t block_rows(const struct job *job, size_t block)
 /* ---- one block times a run of panels -------------------------------------------------------------------------- */
 
 static size_t panel_bytes(const struct qlm_packed *weight)
-{
-    static const uint8_t pairs[] = {[QLM_PACKED_F32] = 8, [QLM_PACKED_4] = 1, [QLM_PACKED_8] = 2, [QLM_PACKED_16] = 4};
-    return qlm_max_size(weight->k_padded * weight->kernels->nr / 2 * pairs[weight->kind], 1);
-}
+{ return qlm_max_size(weight->k_padded * weight->kernels->nr / 2 * qlm_packed_pair_bytes(weight), 1); }
 
 static size_t rows_a_tile(const struct qlm_packed *weight)
 {

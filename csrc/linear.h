@@ -13,6 +13,9 @@ struct qlm_span {
 
 /* Elements of a panel that lie together: spans start on multiples of it. */
 size_t qlm_packed_step(const struct qlm_packed *packed);
+
+/* Bytes of two elements of a panel: of 4 bits, one has none of its own. */
+size_t qlm_packed_pair_bytes(const struct qlm_packed *packed);
 struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
 
 /* Where a parameter of output 0 of a panel is, for span g; those of the panel's other outputs follow. */

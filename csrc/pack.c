@@ -28,8 +28,7 @@ int qlm_packed_wide(const struct qlm_packed *packed)
 float qlm_packed_scale(const struct qlm_packed *packed, size_t param)
 { return packed->half ? qlm_half_value(packed->half[param]) : packed->scale[param]; }
 
-/* Bytes of two elements of a panel. */
-static size_t pair_size(const struct qlm_packed *packed)
+size_t qlm_packed_pair_bytes(const struct qlm_packed *packed)
 {
     static const uint8_t sizes[] = {[QLM_PACKED_F32] = 8, [QLM_PACKED_4] = 1, [QLM_PACKED_8] = 2, [QLM_PACKED_16] = 4};
     return sizes[packed->kind];
@@ -87,7 +86,7 @@ static void lay_out(struct carver *carver, struct qlm_packed *packed, int has_ha
 {
     size_t params = qlm_size_mul(packed->n_padded, packed->groups);
     int words = packed->kind == QLM_PACKED_16, plain = packed->groups == 1 || qlm_packed_wide(packed);
-    packed->panels = carve(carver, qlm_size_mul(packed->n_padded / 2, packed->k_padded), pair_size(packed));
+    packed->panels = carve(carver, qlm_size_mul(packed->n_padded / 2, packed->k_padded), qlm_packed_pair_bytes(packed));
     if (packed->kind == QLM_PACKED_F32) return;
     packed->scale = has_half ? NULL : carve(carver, params, sizeof(float));
     packed->half = has_half ? carve(carver, params, sizeof(uint16_t)) : NULL;

@@ -291,14 +291,12 @@ static int read_x(PyObject *object, struct qlm_linear_input *input)
     return 1;
 }
 
-/* Whether a weight takes this input; the same questions as check_weight, which answers them by exceptions. */
+/* Whether a weight takes this input; why not is said by the way that takes any arguments. */
 static int takes_input(const struct qlm_packed *weight, const struct qlm_linear_input *input)
 {
-    size_t a = input->group, b = weight->group;
-    if (weight->k != input->k || weight->n == 0) return 0;
-    if (input->kind == QLM_INPUT_FLOAT) return 1;
-    return weight->kind != QLM_PACKED_F32 && !(weight->offset && input->interval) &&
-           (a == 0 || b == 0 || b >= input->k || a % b == 0 || b % a == 0);
+    if (weight->n && qlm_check_weight(input, weight) == 0) return 1;
+    PyErr_Clear();
+    return 0;
 }
 
 /* Float products propagate what is not finite; the others refuse it in a bias or residual. */
