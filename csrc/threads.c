@@ -253,7 +253,9 @@ static void wait_for_workers(void)
 {
     if (spin_until(nobody_inside, 0)) return;
     pthread_mutex_lock(&pool.sleep_lock);
-    atomic_store(&pool.caller_sleeps, 1);
+    /* By an exchange, which no later load overtakes: qemu (7.2) lets one overtake an ARM store-release, and the last
+     * worker, who had seen nobody asleep, then woke nobody. */
+    atomic_exchange(&pool.caller_sleeps, 1);
     while (!nobody_inside(0)) pthread_cond_wait(&pool.done, &pool.sleep_lock);
     atomic_store(&pool.caller_sleeps, 0);
     pthread_mutex_unlock(&pool.sleep_lock);
@@ -386,8 +388,8 @@ void qlm_set_threads(unsigned n)
 static void open_gate(size_t tasks)
 {
     uint64_t job = (atomic_load(&pool.gate) & GATE_JOB) + GATE_ONE_JOB;
-    if (job == 0) job = GATE_ONE_JOB; /* 0 is what a new worker has seen */
-    atomic_store(&pool.gate, job | GATE_OPEN);
+    if (job == 0) job = GATE_ONE_JOB;             /* 0 is what a new worker has seen */
+    atomic_exchange(&pool.gate, job | GATE_OPEN); /* for the same reason as in wait_for_workers */
     if (!atomic_load(&pool.sleepers)) return;
     pthread_mutex_lock(&pool.sleep_lock);
     for (size_t i = qlm_min_size(tasks - 1, atomic_load(&pool.sleepers)); i > 0; i--) pthread_cond_signal(&pool.wake);
