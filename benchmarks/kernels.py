@@ -1,7 +1,7 @@
 """qlm's kernels beside other libraries' and this machine's limits, each case in one interleaved run.
 
-    python benchmarks/kernels.py [--threads 1,2] [--section WORD] [--model minilm] [--rows 1,128] [--peer NAME]
-                                 [--seconds 0.2] [--quick] [--save FILE] [--plot FILE]
+    python benchmarks/kernels.py [--threads 1,2] [--section WORD] [--model minilm] [--shape 4096x11008] [--rows 1,128]
+                                 [--peer NAME] [--seconds 0.2] [--minutes 5] [--quick] [--save FILE] [--plot FILE]
 
 Every contender's result is checked against the float product before it is timed. Cases are those of `qlm bench`; a peer
 that is not installed is a row that says so.
@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from peers import Peer, peers
-from report import add_options, finish, progress_line
+from report import add_options, finish, progress_line, within
 
 import qlm
 from qlm.bench import kernels, limits
 from qlm.bench.cases import Case, Contender, Row, absent, measure
-from qlm.bench.shapes import MODELS
+from qlm.bench.shapes import MODELS, Shape, shapes
 
 # Cosine of the result with the float one that a contender must reach to be timed.
 LEAST_COSINE = {"int8": 0.995, "int4 g32": 0.98, "int4 g128": 0.97, "float32": 0.999}
@@ -68,14 +68,24 @@ def chosen(args: argparse.Namespace) -> Iterator[Case]:
     else:
         kinds = [kind for kind in kernels.KINDS if any(word in f"linear {kind.name}" for word in args.section or [""])]
         arrays = not args.section or any(word in work.section for work in kernels.ARRAY_WORKS for word in args.section)
-        every = kernels.cases(
-            models=tuple(args.model or MODELS), rows=args.rows, kinds=kinds, sizes=kernels.SIZES if arrays else ()
-        )
+        every = kernels.cases(of=weights(args), rows=args.rows, kinds=kinds, sizes=kernels.SIZES if arrays else ())
     yield from (case for case in every if wanted(case, args))
+
+
+def weights(args: argparse.Namespace) -> list[Shape]:
+    """Those of --shape and --model; all models' where neither is given."""
+    own = list(args.shape or ())
+    return own if own and not args.model else [*own, *shapes(tuple(args.model or MODELS))]
 
 
 def wanted(case: Case, args: argparse.Namespace) -> bool:
     return not args.section or any(word in case.section for word in args.section)
+
+
+def shape(text: str) -> Shape:
+    """Of "4096x11008"."""
+    n, k = text.split("x")
+    return Shape(int(n), int(k))
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -86,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--section", action="append", help="only sections with this word (repeatable)")
     parser.add_argument("--model", action="append", choices=MODELS, help="only this model's shapes (repeatable)")
+    parser.add_argument("--shape", action="append", type=shape, help="only weights of OUTPUTSxINPUTS (repeatable)")
     parser.add_argument("--rows", type=numbers, default=kernels.ROWS, help="rows of the linears' inputs")
     add_options(parser, seconds=0.2)
     args = parser.parse_args()
@@ -95,7 +106,7 @@ def main() -> None:
         qlm.set_num_threads(threads)
         found = list(peers(threads, args.peer))
         versions |= {peer.name: peer.version() for peer in found if not peer.missing}
-        for case in chosen(args):
+        for case in within(args, chosen(args)):
             progress_line(f"{threads} thread(s): {case.section} {case.name} {case.facts.get('m', '')}")
             rows += measure(with_peers(case, found), seconds=args.seconds, clock=args.clock)
     finish(args, rows, versions)

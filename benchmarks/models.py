@@ -1,7 +1,7 @@
 """MiniLM, qlm beside other libraries: milliseconds, and how close each stays to the float model.
 
     python benchmarks/models.py [--threads 1,2] [--size 32x128] [--recipe R] [--peer NAME] [--seconds 2]
-                                [--quick] [--save FILE] [--plot FILE]
+                                [--minutes 5] [--quick] [--save FILE] [--plot FILE]
 
 Every contender runs the same token ids without padding, interleaved. cosine: of the mean of its hidden states with that
 of qlm's float model, over 100 real sentences. share: the linears' operations against this CPU's int8 limit.
@@ -17,7 +17,7 @@ import numpy as np
 from peers import Peer, peers
 from peers.base import Encode
 from peers.checkpoint import Checkpoint, calibration_texts, load, sentence_ids
-from report import add_options, finish, progress_line
+from report import add_options, finish, progress_line, within
 
 import qlm
 from qlm.bench import models
@@ -97,7 +97,7 @@ def main() -> None:
         encoders |= ready
         similar = cosines(encoders, sentences)
         sizes = args.size or (models.QUICK_SIZES if args.quick else models.SIZES)
-        for case in models.model_cases(model, encoders, sizes, "MiniLM", missing):
+        for case in within(args, models.model_cases(model, encoders, sizes, "MiniLM", missing)):
             progress_line(f"{threads} thread(s): {case.name}")
             for row in measure(case, seconds=args.seconds, clock=args.clock):
                 if row["contender"] in similar:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from qlm.bench import results, views
-from qlm.bench.cases import Row
+from qlm.bench.cases import Case, Row
 from qlm.tables import wrapped
 
 WIDTH = 80
+START = time.monotonic()
 
 
 def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
     parser.add_argument("--threads", type=_numbers, default=(1,), help="one number or several: 1,2")
     parser.add_argument("--peer", action="append", help="only this peer (repeatable); 'none' for qlm alone")
     parser.add_argument("--seconds", type=float, default=seconds, help="for each figure")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of the whole run: no case is begun afterwards")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread amid other load")
     parser.add_argument("--quick", action="store_true", help="a few cases, briefly")
     parser.add_argument("--save", type=Path, help="the result as JSON")
@@ -26,6 +30,15 @@ def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
+
+
+def within(args: argparse.Namespace, cases: Iterable[Case]) -> Iterator[Case]:
+    """The cases that begin within --minutes; what has been measured by then is kept."""
+    for case in cases:
+        if time.monotonic() - START > 60 * args.minutes:
+            print(f"stopped after {args.minutes:g} minutes, before {case.section} {case.name}", file=sys.stderr)
+            return
+        yield case
 
 
 def progress_line(text: str) -> None:

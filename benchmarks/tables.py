@@ -1,10 +1,11 @@
-"""The tables of docs/performance.md, made of the results that are kept in benchmarks/results/.
+"""The goals in docs/performance.md and the tables in docs/tables/, made of the results in benchmarks/results/.
 
-    python benchmarks/tables.py [RESULT.json ...]   # take these results in, and write the tables
-    python benchmarks/tables.py --check             # do the tables say what the results hold?
+    python benchmarks/tables.py [RESULT.json ...]   # take these results in, and write goals and tables
+    python benchmarks/tables.py --check             # do they say what the results hold?
 
 A result goes into the file of its CPU and instruction set; rows that it measured again replace older ones, and those of
-other CPUs stay. What stands between the two marks of docs/performance.md is written by this program alone.
+other CPUs stay. What stands between the two marks of docs/performance.md, and docs/tables/, is written by this program
+alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import goals
+
 from qlm.bench import results
 from qlm.bench.cases import OWN, Row
 from qlm.bench.limits import SECTION as LIMITS
@@ -24,8 +27,8 @@ from qlm.bench.views import duration, percent
 from qlm.views import markdown_table, significant
 
 ROOT = Path(__file__).resolve().parent
-FOLDER, PAGE = ROOT / "results", ROOT.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- tables: begin (benchmarks/tables.py) -->", "<!-- tables: end -->"
+FOLDER, PAGE, PAGES = ROOT / "results", ROOT.parent / "docs" / "performance.md", ROOT.parent / "docs" / "tables"
+BEGIN, END = "<!-- goals: begin (benchmarks/tables.py) -->", "<!-- goals: end -->"
 
 
 def main() -> int:
@@ -35,13 +38,20 @@ def main() -> int:
     args = parser.parse_args()
     for path in args.results:
         take_in(results.load(path))
-    page = PAGE.read_text(encoding="utf-8")
-    written = with_tables(page, [results.load(path) for path in sorted(FOLDER.glob("*.json"))])
+    wanted = pages({path.stem: results.load(path) for path in sorted(FOLDER.glob("*.json"))})
+    stale = [path for path in PAGES.glob("*.md") if path not in wanted]
+    late = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if args.check:
-        if written != page:
-            print("docs/performance.md is out of date: run python benchmarks/tables.py", file=sys.stderr)
-        return int(written != page)
-    PAGE.write_text(written, encoding="utf-8")
+        for path in [*late, *stale]:
+            print(
+                f"docs/{path.relative_to(PAGE.parent)} is out of date: run python benchmarks/tables.py", file=sys.stderr
+            )
+        return int(bool(late or stale))
+    PAGES.mkdir(exist_ok=True)
+    for path in late:
+        path.write_text(wanted[path], encoding="utf-8")
+    for path in stale:
+        path.unlink()
     return 0
 
 
@@ -58,28 +68,109 @@ def take_in(found: Result) -> None:
     results.save(target, found)
 
 
-def with_tables(page: str, found: Sequence[Result]) -> str:
-    before, rest = page.split(BEGIN)
+def pages(found: dict[str, Result]) -> dict[Path, str]:
+    """What each page is to hold; `found` by the names of their files."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    return before + BEGIN + "\n\n" + "\n".join(map(section, found)) + "\n" + END + after
+    parts = [goal_section(name, one) for name, one in found.items()]
+    return {
+        PAGE: before + BEGIN + "\n\n" + "\n".join(parts) + "\n" + END + after,
+        **{PAGES / f"{name}.md": table_page(one) for name, one in found.items()},
+    }
 
 
-def section(found: Result) -> str:
+def table_page(found: Result) -> str:
     """All tables of one CPU and instruction set."""
-    machine = found["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["software"].items() if name != "qlm")
-    head = f"### {machine['cpu']}, {machine['isa']}\n\nMedians, {found['date']}; {versions}.\n"
-    parts = [head]
+    parts = [
+        f"# {title(found)}\n\n"
+        "Written by `python benchmarks/tables.py`; [benchmarks/README.md](../../benchmarks/README.md) says how it is "
+        f'measured.\n"share" is qlm\'s, of the limit that the work runs into.\n\nMedians, {software(found)}.\n'
+    ]
     for threads in sorted({row["threads"] for row in found["rows"]}):
         rows = [row for row in found["rows"] if row["threads"] == threads]
         word = "one thread" if threads == 1 else f"{threads} threads"
         if any(row["clock"] == "cpu" for row in rows):
             word += ", CPU time"
-        for title, make in TABLES:
+        for heading, make in TABLES:
             text = make(rows)
             if text:
-                parts.append(f"**{title}, {word}**\n\n{text}")
+                parts.append(f"## {heading}, {word}\n\n{text}")
     return "\n".join(parts)
+
+
+def title(found: Result) -> str:
+    return f"{found['machine']['cpu']}, {found['machine']['isa']}"
+
+
+def software(found: Result) -> str:
+    versions = (f"{name} {version}" for name, version in found["software"].items() if name != "qlm")
+    return f"{found['date']}; " + ", ".join(versions)
+
+
+# ---- goals -------------------------------------------------------------------------------------------------------
+
+
+def goal_section(name: str, found: Result) -> str:
+    """A line for each goal; nothing of it where the instruction set has none."""
+    aims = goals.goals_of(found["machine"]["isa"])
+    head = f"### {title(found)}\n\n[All tables](tables/{name}.md). {peaks(found)}\n"
+    if aims is None:
+        return head
+    lines = [goal_line(goal, aims, found) for goal in goals.GOALS if aims in goal.aims]
+    return f"{head}\n" + markdown_table(
+        ["work", "beside", "goal", "one thread", "two threads", "short of it"], lines, align=["left"] * 6
+    )
+
+
+def peaks(found: Result) -> str:
+    """Some limits, of each number of threads: "int8 466 / 915 GOP/s"."""
+    at: dict[tuple[str, str], list[str]] = {}
+    for row in sorted(found["rows"], key=lambda row: row["threads"]):
+        if row["section"] == LIMITS and row["case"] in ("int8", "read L1", "read L2", "read L3", "read memory"):
+            at.setdefault((row["case"], row["scheme"]), []).append(rate(row))
+    shown = [f"{case} ({scheme}) {' / '.join(rates)}" for (case, scheme), rates in at.items()]
+    return f"Limits, GOP/s and GB/s, one / two threads: {', '.join(shown)}." if shown else ""
+
+
+def goal_line(goal: goals.Goal, aims: str, found: Result) -> list[str]:
+    missed, cells = False, {}
+    for threads in (1, 2):
+        aim = goal.aims[aims].get(threads)
+        rows = [row for row in found["rows"] if row["threads"] == threads]
+        figures = goal.figures(rows, found) if aim else {}
+        cells[threads] = goal_cell(goal, aim, figures) if figures else ("not measured" if aim else "")
+        missed |= "**" in cells[threads]
+    short = anchor(goals.SECTIONS[goal.section][aims]) if missed else ""
+    return [goal.work, goal.measure, goal_aim(goal, goal.aims[aims]), cells[1], cells[2], short]
+
+
+def goal_aim(goal: goals.Goal, aims: goals.Aims) -> str:
+    """One for all threads where they are alike."""
+    shown = list(dict.fromkeys(" / ".join(map(goal.show, aim)) for aim in aims.values()))
+    return ("<= " if goal.at_most else ">= ") + " / ".join(shown) + goal.unit
+
+
+def goal_cell(goal: goals.Goal, aim: Sequence[float], figures: goals.Figures) -> str:
+    """What falls short is bold."""
+
+    def shown(value: float, least: float) -> str:
+        return goal.show(value) if goal.meets(value, least) else f"**{goal.show(value)}**"
+
+    if len(aim) > 1:
+        return " / ".join(shown(value, least) for value, least in zip(figures.values(), aim, strict=False)) + goal.unit
+    place, worst = min(figures.items(), key=lambda item: -item[1] if goal.at_most else item[1])
+    best = min(figures.values()) if goal.at_most else max(figures.values())
+    met = sum(goal.meets(value, aim[0]) for value in figures.values())
+    text = shown(worst, aim[0])
+    if goal.show(best) != goal.show(worst):
+        text += f" to {goal.show(best)}"
+    return text + goal.unit + (f"; {met} of {len(figures)}, least {place}" if met < len(figures) > 1 else "")
+
+
+def anchor(heading: str) -> str:
+    """A link to a heading of the page."""
+    words = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    return f"[{heading}](#{words})"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+import qlm
 from qlm.timing import Call
 
 from .checkpoint import Checkpoint
@@ -29,6 +31,8 @@ class Peer:
 
     name = ""
     modules: tuple[str, ...] = ()  # packages that it needs
+    # The environment that holds it to AVX2, read when the library is loaded; None: nothing does.
+    avx2: ClassVar[Mapping[str, str] | None] = None
     # What rows it has in which section, so that an absent peer can have them too.
     sections: ClassVar[Mapping[str, str]] = {}
     model_rows: tuple[str, ...] = ()
@@ -36,11 +40,21 @@ class Peer:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._kept: tuple[str, object, object] | None = None
-        self.missing = self.find_missing()
+        self.missing = self.find_missing() or self._held()
 
     def find_missing(self) -> str | None:
         """None where all that the peer needs is there, else what a table says."""
         return None if all(map(importlib.util.find_spec, self.modules)) else "not installed"
+
+    def _held(self) -> str | None:
+        """With QLM_ISA=avx2 on a CPU that has more, others are held to it too: what a table says where not."""
+        info = qlm.cpu_info()
+        if info["isa"] != "avx2" or info["isas"][-1] == "avx2":
+            return None
+        if self.avx2 is None:
+            return "cannot be held to AVX2"
+        os.environ.update(self.avx2)
+        return None
 
     def version(self) -> str:
         import importlib.metadata

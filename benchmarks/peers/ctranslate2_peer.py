@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from .checkpoint import Checkpoint
 class CTranslate2(Peer):
     name = "CTranslate2"
     modules = ("ctranslate2",)
+    avx2: ClassVar[Mapping[str, str]] = {"CT2_FORCE_CPU_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     model_rows = ("CTranslate2 int8",)
 
     def encoders(self, checkpoint: Checkpoint) -> dict[str, Encode]:

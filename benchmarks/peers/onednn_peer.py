@@ -24,6 +24,7 @@ SOURCE = Path(__file__).with_name("onednn.cc")
 
 class OneDNN(Peer):
     name = "oneDNN"
+    avx2: ClassVar[Mapping[str, str]] = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     sections: ClassVar[Mapping[str, str]] = {"linear int8": "oneDNN, int8 in", "linear float32": "oneDNN"}
 
     def find_missing(self) -> str | None:

@@ -16,6 +16,7 @@ from .checkpoint import Checkpoint, calibration_ids
 class OpenVINO(Peer):
     name = "OpenVINO"
     modules = ("openvino",)
+    avx2: ClassVar[Mapping[str, str]] = {"ONEDNN_MAX_CPU_ISA": "AVX2"}  # of the oneDNN inside
     sections: ClassVar[Mapping[str, str]] = {
         "linear int8": "OpenVINO static",
         "linear int4 g32": "OpenVINO",

@@ -32,7 +32,8 @@ def absent(name: str, note: str = "not installed") -> Contender:
 @dataclass
 class Case:
     """section, name: what a table shows.  operations (two for a multiply-add) and nbytes of the work: what GOP/s and
-    GB/s count; None where they mean nothing.  inputs: what another library needs to do the same."""
+    GB/s count; None where they mean nothing.  beside: loops that are measured too, but limit nothing.  inputs: what
+    another library needs to do the same."""
 
     section: str
     name: str
@@ -40,6 +41,7 @@ class Case:
     nbytes: float | None
     bounds: tuple[Bound, ...]
     contenders: list[Contender]
+    beside: tuple[Bound, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,7 +54,7 @@ def measure(case: Case, *, seconds: float, clock: Clock = "wall") -> list[Row]:
             calls[_key("call", contender.name)] = contender.call
         if contender.call is not None and contender.short is not None:
             calls[_key("short", contender.name)] = contender.short
-    loops = {loop.name: loop for bound in case.bounds for loop in bound.loops()}
+    loops = {loop.name: loop for bound in (*case.bounds, *case.beside) for loop in bound.loops()}
     calls |= {_key("loop", name): loop.call for name, loop in loops.items()}
     timings = interleave(calls, seconds=seconds, clock=clock)
     times = {name: timings[_key("loop", name)] for name in loops}
@@ -87,7 +89,7 @@ def _row(
     row |= {"limit": name, "limit_seconds": least, "share": least / seconds if least else None}
     row["best_share"] = at_best[1] / timing.best if at_best else None
     row["net_share"] = least / net if least and net else None
-    row["loops"] = _loop_seconds(case.bounds, loops)
+    row["loops"] = _loop_seconds((*case.bounds, *case.beside), loops)
     return {**row, "note": contender.note}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ ROWS = (1, 16, 128, 512)
 QUICK_ROWS = (1, 128)
 SIZES = (64 << 10, 1 << 20, 64 << 20, 256 << 20)  # bytes of float32
 QUICK_SIZES = SIZES[:2]
+PLAIN = ("quantize",)  # the loop that all element-wise works are also set beside
 LENGTH = 4096  # of the rows that element-wise operations go over
 GROUP = 32
 SMALL = Shape(64, 64)  # a linear whose call costs more than its product
@@ -64,14 +65,17 @@ KINDS = (
 
 def cases(
     *,
-    models: tuple[str, ...] = MODELS,
+    of: Iterable[Shape] | None = None,
     rows: Sequence[int] = ROWS,
     sizes: Sequence[int] = SIZES,
     kinds: Sequence[Kind] = KINDS,
 ) -> Iterator[Case]:
-    """All cases; each is made when it is asked for, and its arrays live until the next one."""
+    """All cases; each is made when it is asked for, and its arrays live until the next one.
+
+    of: the shapes of the weights; None: all models'.
+    """
     yield overhead()
-    for shape in shapes(models):
+    for shape in shapes(MODELS) if of is None else of:
         yield from linear_cases(shape, rows, kinds)
     for size in sizes:
         yield from array_cases(size)
@@ -161,6 +165,7 @@ def array_cases(nbytes: int) -> Iterator[Case]:
             float(nbytes),
             (Bound(work.whats, nbytes, nbytes),),
             [Contender(OWN, work.make(x), work.make(x[:1, :64]))],
+            beside=(Bound(PLAIN, nbytes, nbytes),),
             facts={"nbytes": nbytes, **dict(work.facts)},
             inputs={"x": x},
         )

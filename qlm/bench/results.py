@@ -42,9 +42,11 @@ def _rounded(value: Any) -> Any:
 
 
 def save(path: Path, found: Result) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; a row a line."""
+    rows = ",\n".join(json.dumps(row, allow_nan=False) for row in found["rows"])
+    rest = json.dumps({**found, "rows": []}, indent=1, allow_nan=False)
     with write_file(path) as writer:
-        writer.write((json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+        writer.write((rest.removesuffix("[]\n}") + f"[\n{rows}\n]}}\n").encode())
 
 
 def load(path: Path) -> Result:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qlm
 from qlm.bench import kernels, results
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -18,7 +19,7 @@ def programs(monkeypatch):
     """kernels.py and tables.py as modules; they stand in a folder of their own."""
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     before = dict(sys.modules)
-    for name in ("kernels", "tables"):
+    for name in ("kernels", "tables", "goals"):
         sys.modules.pop(name, None)
     yield importlib.import_module("kernels"), importlib.import_module("tables")
     for name in set(sys.modules) - set(before):
@@ -33,6 +34,7 @@ def page(programs, monkeypatch, tmp_path):
     tables = programs[1]
     monkeypatch.setattr(tables, "FOLDER", tmp_path / "results")
     monkeypatch.setattr(tables, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(tables, "PAGES", tmp_path / "tables")
     (tmp_path / "page.md").write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
     return tmp_path / "page.md"
 
@@ -42,41 +44,149 @@ def run(tables, monkeypatch, *words):
     return tables.main()
 
 
-def a_result(cpu, seconds):
-    row = {
-        "section": "linear int8", "case": "8 x 4", "m": 2, "n": 8, "k": 4, "threads": 1, "contender": "qlm",
-        "clock": "wall", "median": seconds, "gops": 1e-9 * 128 / seconds, "share": 0.5, "net_share": 0.75,
-    }  # fmt: skip
-    found = results.result([row, {**row, "contender": "peer", "share": 0.25}], seconds=1.0)
-    return {**found, "machine": {**found["machine"], "cpu": cpu, "isa": "avx2"}}
+def a_row(**facts):
+    row = {"section": "linear int8", "threads": 1, "contender": "qlm", "clock": "wall", "median": 1e-6, "loops": {}}
+    row |= {"n": 1024, "k": 1024, "m": 128, **facts}
+    return {"case": f"{row['n']} x {row['k']}", "gops": 2e-9 * row["m"] * row["n"] * row["k"] / row["median"], **row}
+
+
+def a_result(cpu, *rows, isa="avx2"):
+    found = results.result(rows, seconds=1.0)
+    return {**found, "machine": {**found["machine"], "cpu": cpu, "isa": isa, "caches": {"L1": 1 << 15, "L2": 1 << 25}}}
+
+
+def two_rows(seconds):
+    row = a_row(median=seconds, m=2, n=8, k=4, share=0.5, net_share=0.75)
+    return row, {**row, "contender": "peer", "share": 0.25}
 
 
 def test_tables_are_kept_by_cpu(programs, page, monkeypatch, tmp_path):
     tables = programs[1]
     for cpu, seconds in (("CPU A", 1e-9), ("CPU B", 2e-9), ("CPU A", 4e-9)):
-        results.save(tmp_path / "new.json", a_result(cpu, seconds))
+        results.save(tmp_path / "new.json", a_result(cpu, *two_rows(seconds)))
         assert run(tables, monkeypatch, tmp_path / "new.json") == 0
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert text.index("### CPU A, avx2") < text.index("### CPU B, avx2")
-    a, b = text.split("### CPU B")
-    assert "| 32.0 |   75% | 32.0 |" in a
-    assert "| 64.0 |   75% | 64.0 |" in b
+    assert "[All tables](tables/cpu-a-avx2.md)" in text
+    assert "| 32.0 |   75% | 32.0 |" in (tmp_path / "tables/cpu-a-avx2.md").read_text()
+    assert "| 64.0 |   75% | 64.0 |" in (tmp_path / "tables/cpu-b-avx2.md").read_text()
     assert len(list((tmp_path / "results").glob("*.json"))) == 2
 
 
-def test_check_tells_what_is_out_of_date(programs, page, monkeypatch, capsys):
+def test_check_tells_what_is_out_of_date(programs, page, monkeypatch, capsys, tmp_path):
     tables = programs[1]
     assert run(tables, monkeypatch, "--check") == 1
-    assert "out of date" in capsys.readouterr().err
+    assert "page.md is out of date" in capsys.readouterr().err
     assert run(tables, monkeypatch) == 0
     assert run(tables, monkeypatch, "--check") == 0
+    (tmp_path / "tables/of-a-cpu-without-results.md").write_text("old")
+    assert run(tables, monkeypatch, "--check") == 1
+    assert run(tables, monkeypatch) == 0
+    assert not list((tmp_path / "tables").iterdir())
 
 
 def test_the_page_says_what_the_results_hold(programs, monkeypatch):
     assert run(programs[1], monkeypatch, "--check") == 0
+
+
+# ---- goals -------------------------------------------------------------------------------------------------------
+
+
+def lines_of(tables, found):
+    """The cells of each goal's line, by its work and what it is set beside."""
+    lines = [line.split("|")[1:-1] for line in tables.goal_section("name", found).splitlines() if line.startswith("|")]
+    return {(cells[0].strip(), cells[1].strip()): [cell.strip() for cell in cells[2:]] for cells in lines}
+
+
+def test_a_goal_tells_the_range_how_many_reach_it_and_what_falls_short(programs):
+    rows = [a_row(share=0.91), a_row(n=2048, share=0.84), a_row(n=512, share=0.1), a_row(share=0.88, threads=2)]
+    lines = lines_of(programs[1], a_result("CPU", *rows, isa="avx512vnni"))
+    assert lines["int8, 128 rows and more, outputs and inputs >= 768", "peak"] == [
+        ">= 90 / 87 %",
+        "**84** to 91 %; 1 of 2, least 128 x 1024 -> 2048",
+        "88 %",
+        "[int8 `linear`, end to end](#int8-linear-end-to-end)",
+    ]
+    assert lines["quantize int8 g32, 1 MiB", "plain quantize loop"] == [">= 58 %", "not measured", "", ""]
+
+
+def test_a_goal_beside_peers_is_of_the_fastest_that_does_the_same(programs):
+    peers = {"ONNX Runtime dynamic": 3e-6, "torch dynamic": 2.5e-6, "oneDNN, int8 in": 0.5e-6}
+    rows = [a_row(m=1), *(a_row(m=1, contender=name, median=seconds) for name, seconds in peers.items())]
+    rows.append({**a_row(m=1, contender="OpenVINO static"), "median": None, "note": "not installed"})
+    lines = lines_of(programs[1], a_result("CPU", *rows, isa="avx512vbmi"))
+    assert lines["the same beside peers that take floats", "best peer"][:2] == [">= 1.00x", "not measured"]
+    assert lines["that row beside oneDNN, which is given int8 codes", "oneDNN"][1] == "**0.50**x"
+    assert lines["that row beside peers that take floats", "best peer"] == [">= 2.00x", "2.50x", "", ""]
+
+
+def test_arrays_are_set_beside_the_plain_loop_and_a_call_beside_seconds(programs):
+    loops = {"quantize (zmm)": 1.0, "quantize stream (zmm)": 0.5, "rows (zmm)": 3.0}
+    rows = [
+        a_row(section="quantize rows", case=case, nbytes=nbytes, median=2.0, net=1.25, loops=loops)
+        for case, nbytes in (("64 KiB", 64 << 10), ("1 MiB", 1 << 20), ("64 MiB", 64 << 20), ("256 MiB", 256 << 20))
+    ]
+    rows.append(a_row(section="call overhead", case="linear", median=2e-6))
+    lines = lines_of(programs[1], a_result("CPU", *rows))
+    found = next(figures for (work, _), figures in lines.items() if work == "quantize rows")
+    assert found[:2] == [">= 55 / 57 / 78 / 78 %", "80 / **50** / **50** / **50** %"]
+    assert lines["a call's own time, `linear` on 1 x 64 x 64", ""][:2] == ["<= 1.50 us", "**2.00 us**"]
+
+
+def test_a_rate_that_falls_is_found(programs):
+    rows = [a_row(m=m, gops=100.0 if m < 7 else 90.0) for m in range(1, 33)]
+    lines = lines_of(programs[1], a_result("CPU", *rows))
+    found = lines["int8, 1 to 32 rows: the rate never falls", "rate at a row more"]
+    assert found[1] == "**0.90** to 1.00x; 30 of 31, least 6 to 7 rows of 1024 x 1024"
+    lines = lines_of(programs[1], a_result("CPU", *rows[:20]))
+    assert lines["int8, 1 to 32 rows: the rate never falls", "rate at a row more"][1] == "not measured"
+
+
+def test_every_goal_names_a_section_of_the_page(programs):
+    goals = sys.modules["goals"]
+    headings = {
+        line.removeprefix("## ") for line in programs[1].PAGE.read_text().splitlines() if line.startswith("## ")
+    }
+    assert {name for names in goals.SECTIONS.values() for name in names.values()} <= headings
+    assert {goal.section for goal in goals.GOALS} == set(goals.SECTIONS)
+    assert [goals.goals_of(isa) for isa in ("avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi", "neon")] == [
+        "avx2", None, None, "vnni", "vnni", None,
+    ]  # fmt: skip
+
+
+# ---- what is run -------------------------------------------------------------------------------------------------
+
+
+def arguments(programs, monkeypatch, *words):
+    module = programs[0]
+    monkeypatch.setattr(module, "finish", lambda args, rows, versions: None)
+    ran = []
+    monkeypatch.setattr(module, "measure", lambda case, **_: ran.append((case.section, case.name, case.facts)) or [])
+    monkeypatch.setattr(sys, "argv", ["kernels.py", "--peer", "none", *words])
+    before = qlm.get_num_threads()
+    try:
+        module.main()
+    finally:
+        qlm.set_num_threads(before)
+    return ran
+
+
+def test_weights_of_a_shape_are_run_alone(programs, monkeypatch):
+    words = ("--section", "linear int8", "--section", "linear int4 g32", "--shape", "48x64", "--rows", "1,3")
+    ran = arguments(programs, monkeypatch, *words)
+    assert {name for _, name, _ in ran} == {"48 x 64"}
+    assert {facts["m"] for _, _, facts in ran} == {1, 3}
+    assert {section for section, _, _ in ran} == {"linear int8", "linear int4 g32"}
+
+
+def test_no_case_begins_when_the_minutes_are_over(programs, monkeypatch, capsys):
+    words = ("--section", "linear int8", "--shape", "48x64")
+    assert arguments(programs, monkeypatch, *words, "--minutes", "1000")
+    assert not arguments(programs, monkeypatch, *words, "--minutes", "0")
+    assert "stopped after 0 minutes" in capsys.readouterr().err
 
 
 # ---- peers -------------------------------------------------------------------------------------------------------
@@ -160,3 +270,25 @@ def test_every_peer_says_whether_it_is_there(programs):
         assert peer.sections or peer.model_rows
         if not peer.missing:
             assert peer.version()[0].isdigit()
+
+
+def test_peers_are_held_to_the_instruction_set_in_use(programs, monkeypatch):
+    from peers import base
+
+    class Held(base.Peer):
+        avx2 = {"QLM_TEST_HELD": "AVX2"}  # noqa: RUF012
+
+    def on(isa, *isas):
+        monkeypatch.setattr(base.qlm, "cpu_info", lambda: {"isa": isa, "isas": isas})
+
+    monkeypatch.setattr(base.os, "environ", {})
+    on("avx512", "avx2", "avx512")
+    assert Held(1).missing is base.Peer(1).missing is None
+    assert not base.os.environ
+    on("avx2", "scalar", "avx2")
+    assert Held(1).missing is base.Peer(1).missing is None
+    assert not base.os.environ
+    on("avx2", "avx2", "avx512")
+    assert Held(1).missing is None
+    assert base.os.environ == Held.avx2
+    assert base.Peer(1).missing == "cannot be held to AVX2"
