@@ -1,4 +1,5 @@
-/* linear.c: y = act(x W^T + bias) + residual for any mix of types: blocking and threads; left.c and tile.c compute.
+/* linear.c: y = act(x W^T + bias) + residual for any mix of types: blocking and threads; products.c has the calls,
+ * left.c and tile.c compute.
  *
  * Rows are quantized once (left.c), then every panel of every output that shares the input runs over them, tile by
  * tile; panels are taken in runs that stay in L2 while all rows pass.  On several threads either the rows are split,
@@ -10,7 +11,7 @@
 
 #include "common.h"
 #include "cpu.h"
-#include "linear.h"
+#include "job.h"
 #include "threads.h"
 
 /* Codes of a block of rows: a quarter of L2, beside half of it for a run of panels.  Of rows whose panels are split: a
@@ -31,23 +32,7 @@
 #define FLOATS_A_UNIT 4
 #define FILL_ROWS 8 /* of a task that quantizes */
 
-struct job {
-    const struct qlm_linear_input *input;
-    const struct qlm_linear_output *outputs;
-    size_t count;              /* outputs, of one packed layout */
-    size_t begin, end;         /* rows */
-    size_t blocks;             /* that the rows are cut into evenly */
-    size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
-    int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
-    struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
-    int far;                   /* of qlm_left */
-    int exact, wide;           /* qlm_matmul_codes */
-    void *exact_out;
-    _Atomic int status;
-    _Atomic size_t bad;
-};
-
-static void fail(struct job *job, enum qlm_status status, size_t bad)
+static void fail(struct qlm_job *job, enum qlm_status status, size_t bad)
 {
     size_t seen = atomic_load(&job->bad);
     while (status == QLM_NONFINITE && bad < seen && !atomic_compare_exchange_weak(&job->bad, &seen, bad)) {}
@@ -57,13 +42,13 @@ static void fail(struct job *job, enum qlm_status status, size_t bad)
 
 static size_t panels_of(const struct qlm_packed *weight) { return weight->n_padded / weight->kernels->nr; }
 
-static size_t rows_of(const struct job *job) { return job->end - job->begin; }
+static size_t rows_of(const struct qlm_job *job) { return job->end - job->begin; }
 
 /* Where a block starts; that of the next one is its end. */
-static size_t block_begin(const struct job *job, size_t block)
+static size_t block_begin(const struct qlm_job *job, size_t block)
 { return job->begin + rows_of(job) * block / job->blocks; }
 
-static size_t block_rows(const struct job *job, size_t block)
+static size_t block_rows(const struct qlm_job *job, size_t block)
 { return block_begin(job, block + 1) - block_begin(job, block); }
 
 /* ---- one block times a run of panels -------------------------------------------------------------------------- */
@@ -85,7 +70,7 @@ static size_t panels_a_run(const struct qlm_packed *weight, int expanded)
 }
 
 /* 4-bit panels are expanded a run at a time where enough rows meet them: the bytes of it, for any of the outputs. */
-static size_t expanded_bytes(const struct job *job, size_t rows)
+static size_t expanded_bytes(const struct qlm_job *job, size_t rows)
 {
     size_t most = 0;
     for (size_t i = 0; i < job->count; i++) {
@@ -97,7 +82,7 @@ static size_t expanded_bytes(const struct job *job, size_t rows)
     return most;
 }
 
-static void tiles(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
+static void tiles(const struct qlm_job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
                   size_t first, size_t row, size_t m, size_t from, size_t end, const int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
@@ -115,8 +100,9 @@ static void tiles(const struct job *job, const struct qlm_left *left, const stru
 /* Panels are taken in runs that stay in L2, and within a run all panels of one tile of rows before the next tile, so
  * that a row of the output is written forwards.  Tiles are of equal height: 13 rows as 12 and 1 would take longer than
  * as 7 and 6, since the time of one row is that of reading the panel. */
-static void panels_of_codes(const struct job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
-                            size_t first, size_t from, size_t to, int8_t *expanded)
+static void panels_of_codes(const struct qlm_job *job, const struct qlm_left *left,
+                            const struct qlm_linear_output *output, size_t first, size_t from, size_t to,
+                            int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
     size_t run = panels_a_run(weight, expanded != NULL);
@@ -131,7 +117,7 @@ static void panels_of_codes(const struct job *job, const struct qlm_left *left, 
     }
 }
 
-static void run_panels(const struct job *job, const struct qlm_left *left, size_t block, size_t from, size_t to,
+static void run_panels(const struct qlm_job *job, const struct qlm_left *left, size_t block, size_t from, size_t to,
                        int8_t *expanded)
 {
     size_t first = job->prepared ? job->begin : block_begin(job, block);
@@ -150,7 +136,7 @@ static void run_panels(const struct job *job, const struct qlm_left *left, size_
 /* ---- tasks ---------------------------------------------------------------------------------------------------- */
 
 /* Rows [begin, end) of a block that starts with the input's row `first`. */
-static int fill_rows(struct job *job, struct qlm_left *left, size_t first, size_t begin, size_t end)
+static int fill_rows(struct qlm_job *job, struct qlm_left *left, size_t first, size_t begin, size_t end)
 {
     size_t bad = 0;
     enum qlm_status status = qlm_left_fill(left, job->outputs[0].weight, job->input, first, begin, end, &bad);
@@ -160,7 +146,7 @@ static int fill_rows(struct job *job, struct qlm_left *left, size_t first, size_
 
 /* The block of a call's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
  * memory. */
-static struct qlm_left *lay_out(struct job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
+static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
 {
     const struct qlm_packed *layout = job->outputs[0].weight;
     size_t bytes = qlm_left_bytes(layout, job->input, rows), more = expanded_bytes(job, rows);
@@ -179,7 +165,7 @@ static struct qlm_left *lay_out(struct job *job, size_t rows, struct qlm_left *l
 static void block_task(void *context, size_t block, unsigned worker)
 {
     (void)worker;
-    struct job *job = context;
+    struct qlm_job *job = context;
     struct qlm_left left;
     int8_t *expanded;
     size_t rows = block_rows(job, block);
@@ -192,7 +178,7 @@ static void block_task(void *context, size_t block, unsigned worker)
 static void fill_task(void *context, size_t index, unsigned worker)
 {
     (void)worker;
-    struct job *job = context;
+    struct qlm_job *job = context;
     size_t begin = index * FILL_ROWS;
     fill_rows(job, job->prepared, job->begin, begin, qlm_min_size(begin + FILL_ROWS, rows_of(job)));
 }
@@ -200,7 +186,7 @@ static void fill_task(void *context, size_t index, unsigned worker)
 /* One run of panels over rows whose codes are ready, or whose input is float. */
 static void run_task(void *context, size_t index, unsigned worker)
 {
-    struct job *job = context;
+    struct qlm_job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
     size_t from = job->panels * run / job->runs, to = job->panels * (run + 1) / job->runs;
     int8_t *expanded = job->expanded;
@@ -221,7 +207,7 @@ static size_t products_a_unit(const struct qlm_packed *weight)
                                                                  : 1);
 }
 
-static size_t work_of(const struct job *job)
+static size_t work_of(const struct qlm_job *job)
 {
     size_t n = 0;
     for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
@@ -230,7 +216,7 @@ static size_t work_of(const struct job *job)
 
 static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
 
-static void choose_runs(struct job *job)
+static void choose_runs(struct qlm_job *job)
 {
     job->runs = qlm_min_size(qlm_div_up(wanted_tasks(), job->blocks), job->panels);
     if (!job->runs) job->runs = 1;
@@ -238,7 +224,7 @@ static void choose_runs(struct job *job)
 
 /* ---- split by panels: all threads quantize, then all multiply --------------------------------------------------- */
 
-static void run_prepared(struct job *job)
+static void run_prepared(struct qlm_job *job)
 {
     struct qlm_left left;
     size_t rows = rows_of(job), work = work_of(job);
@@ -254,7 +240,7 @@ static void run_prepared(struct job *job)
 }
 
 /* As many rows at a time as may wait for a run of panels. */
-static void run_by_panels(struct job *job, size_t row_bytes)
+static void run_by_panels(struct qlm_job *job, size_t row_bytes)
 {
     size_t begin = job->begin, end = job->end;
     size_t most = qlm_max_size(qlm_cpu_caches().l3 / BLOCK_SHARE / row_bytes, ROWS_FROM_MEMORY);
@@ -269,7 +255,7 @@ static void run_by_panels(struct job *job, size_t row_bytes)
 
 /* ---- blocking -------------------------------------------------------------------------------------------------- */
 
-static void count_panels(struct job *job)
+static void count_panels(struct qlm_job *job)
 {
     size_t outputs = 0;
     job->panels = 0;
@@ -281,7 +267,7 @@ static void count_panels(struct job *job)
 }
 
 /* Rows that a task must have so that the weight is not read too often; SIZE_MAX: any number. */
-static size_t least_rows(const struct job *job)
+static size_t least_rows(const struct qlm_job *job)
 {
     struct qlm_caches caches = qlm_cpu_caches();
     size_t bytes = qlm_size_mul(job->panels, panel_bytes(job->outputs[0].weight));
@@ -291,7 +277,7 @@ static size_t least_rows(const struct job *job)
 
 /* Blocks that fit L2, of equal size; on several threads as many for each, and several only where they are of some whole
  * tiles: low tiles have more beside their products. */
-static void cut_rows(struct job *job, size_t row_bytes, size_t threads)
+static void cut_rows(struct qlm_job *job, size_t row_bytes, size_t threads)
 {
     size_t rows = rows_of(job), most = qlm_max_size(qlm_cpu_caches().l2 / BLOCK_SHARE / row_bytes, ROWS_FROM_L2);
     size_t height = qlm_max_size(least_rows(job), BLOCK_TILES * rows_a_tile(job->outputs[0].weight));
@@ -300,7 +286,7 @@ static void cut_rows(struct job *job, size_t row_bytes, size_t threads)
     if (threads > 1) job->blocks = qlm_max_size(job->blocks / threads, 1) * threads;
 }
 
-static enum qlm_status run_codes(struct job *job)
+enum qlm_status qlm_run_codes(struct qlm_job *job)
 {
     size_t threads = qlm_parallel_worth(work_of(job)) ? qlm_threads() : 1;
     size_t row_bytes = qlm_max_size(qlm_left_bytes(job->outputs[0].weight, job->input, 1), 1);
@@ -314,7 +300,7 @@ static enum qlm_status run_codes(struct job *job)
     return (enum qlm_status)atomic_load(&job->status);
 }
 
-static enum qlm_status run_floats(struct job *job)
+enum qlm_status qlm_run_floats(struct qlm_job *job)
 {
     size_t mr = job->outputs[0].weight->kernels->mr_f32, most = qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr;
     count_panels(job);
@@ -322,114 +308,4 @@ static enum qlm_status run_floats(struct job *job)
     choose_runs(job);
     qlm_parallel_sized(job->blocks * job->runs, work_of(job), run_task, job);
     return QLM_OK;
-}
-
-/* ---- layouts that the input needs ------------------------------------------------------------------------------ */
-
-/* 16-bit codes where either side has them, and groups no coarser than the activations'. */
-struct qlm_fit qlm_linear_fit(const struct qlm_packed *weight, const struct qlm_linear_input *input)
-{
-    struct qlm_fit fit = {weight->kind, weight->group};
-    if (input->kind == QLM_INPUT_FLOAT) return fit;
-    if (input->type.bits > 8) fit.kind = QLM_PACKED_16;
-    if (input->group && input->group < weight->group) fit.group = input->group;
-    return fit;
-}
-
-static enum qlm_status fitted(const struct qlm_packed *weight, const struct qlm_linear_input *input,
-                              struct qlm_packed *repacked, const struct qlm_packed **fitting)
-{
-    struct qlm_fit fit = qlm_linear_fit(weight, input);
-    *fitting = weight;
-    if (qlm_fits(weight, fit)) return QLM_OK;
-    *fitting = repacked;
-    enum qlm_status status = qlm_repack_begin(repacked, weight, fit);
-    if (status == QLM_OK) qlm_repack_outputs(repacked, weight, 0, weight->n);
-    return status;
-}
-
-static enum qlm_status run_output(struct job *job, const struct qlm_linear_output *output)
-{
-    struct qlm_packed repacked = {.block = NULL};
-    struct qlm_linear_output fitting = *output;
-    enum qlm_status status = fitted(output->weight, job->input, &repacked, &fitting.weight);
-    job->outputs = &fitting;
-    job->count = 1;
-    if (status == QLM_OK) status = run_codes(job);
-    qlm_packed_free(&repacked);
-    return status;
-}
-
-static int same_layout(const struct qlm_packed *a, const struct qlm_packed *b)
-{
-    return a->kind == b->kind && a->group == b->group && qlm_packed_has_zero(a) == qlm_packed_has_zero(b) &&
-           !a->offset == !b->offset;
-}
-
-/* Outputs whose weights share a layout share the quantized rows. */
-static int shareable(const struct job *job)
-{
-    for (size_t i = 0; i < job->count; i++)
-        if (!qlm_fits(job->outputs[i].weight, qlm_linear_fit(job->outputs[i].weight, job->input)) ||
-            !same_layout(job->outputs[0].weight, job->outputs[i].weight))
-            return 0;
-    return 1;
-}
-
-static enum qlm_status run_all_codes(struct job *job)
-{
-    const struct qlm_linear_output *outputs = job->outputs;
-    size_t count = job->count;
-    if (shareable(job)) return run_codes(job);
-    for (size_t i = 0; i < count; i++) {
-        enum qlm_status status = run_output(job, &outputs[i]);
-        if (status != QLM_OK) return status;
-    }
-    return QLM_OK;
-}
-
-static int offsets_on_both_sides(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs,
-                                 size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (outputs[i].weight->offset && (input->interval || input->offset)) return 1;
-    return 0;
-}
-
-enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
-                           size_t begin, size_t end, size_t *bad)
-{
-    struct job job = {.input = input, .outputs = outputs, .count = count, .begin = begin, .end = end};
-    atomic_init(&job.status, QLM_OK);
-    atomic_init(&job.bad, SIZE_MAX);
-    if (begin >= end || !count) return QLM_OK;
-    enum qlm_status status;
-    if (input->kind == QLM_INPUT_FLOAT)
-        status = run_floats(&job);
-    else if (offsets_on_both_sides(input, outputs, count))
-        status = QLM_UNSUPPORTED;
-    else
-        status = run_all_codes(&job);
-    *bad = atomic_load(&job.bad);
-    return status;
-}
-
-enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, size_t m, const struct qlm_packed *b,
-                                 int wide, size_t begin, size_t end, void *c)
-{
-    static const float one = 1.0f;
-    struct qlm_linear_input input = {
-        .kind = QLM_INPUT_CODES, .m = m, .k = b->k, .type = *type, .codes = a, .scale = &one, .per_tensor = 1};
-    struct qlm_linear_output output = {.weight = b};
-    struct job job = {.input = &input,
-                      .outputs = &output,
-                      .count = 1,
-                      .begin = begin,
-                      .end = end,
-                      .exact = 1,
-                      .wide = wide,
-                      .exact_out = c};
-    atomic_init(&job.status, QLM_OK);
-    atomic_init(&job.bad, SIZE_MAX);
-    return begin < end ? run_all_codes(&job) : QLM_OK;
 }

@@ -1,5 +1,5 @@
 /* linear.h: what the parts of `linear` share: pack.c (weights), left.c (activations), tile.c (one tile), linear.c
- * (blocking and threads).
+ * (blocking and threads), products.c (the calls).
  */
 #ifndef QLM_LINEAR_H
 #define QLM_LINEAR_H

@@ -161,7 +161,7 @@ struct qlm_fit {
 enum qlm_status qlm_repack_begin(struct qlm_packed *to, const struct qlm_packed *from, struct qlm_fit fit);
 void qlm_repack_outputs(struct qlm_packed *to, const struct qlm_packed *from, size_t begin, size_t end);
 
-/* ---- linear.c ------------------------------------------------------------------------------------------------- */
+/* ---- products.c ----------------------------------------------------------------------------------------------- */
 enum qlm_input_kind {
     QLM_INPUT_FLOAT,   /* weight-only: x stays float */
     QLM_INPUT_DYNAMIC, /* rows (or groups of rows) of x are quantized to `type` */

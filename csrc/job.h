@@ -1,0 +1,29 @@
+/* job.h: one call of linear, or of an exact product of codes: products.c makes it, linear.c runs it. */
+#ifndef QLM_JOB_H
+#define QLM_JOB_H
+
+#include <stdatomic.h>
+
+#include "linear.h"
+
+struct qlm_job {
+    const struct qlm_linear_input *input;
+    const struct qlm_linear_output *outputs;
+    size_t count;              /* outputs, of one packed layout */
+    size_t begin, end;         /* rows */
+    size_t blocks;             /* that the rows are cut into evenly */
+    size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
+    int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
+    struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
+    int far;                   /* of qlm_left */
+    int exact, wide;           /* qlm_matmul_codes */
+    void *exact_out;
+    _Atomic int status;
+    _Atomic size_t bad;
+};
+
+/* All rows of the job.  Outputs of one job have one packed layout, that of the input (qlm_linear_fit). */
+enum qlm_status qlm_run_codes(struct qlm_job *job);
+enum qlm_status qlm_run_floats(struct qlm_job *job);
+
+#endif
