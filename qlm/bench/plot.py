@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 3
-PANEL = (4.4, 3.0)  # inches
+PANEL = (4.4, 3.4)  # inches, the legend below it included
+LEAST_WIDTH = 6.4  # of a picture, for its title
+LEGEND_COLUMNS = 4
+STYLES = ("-", "--", ":")  # one for each ten colours
 
 
 def save_plot(found: Result, path: Path) -> None:
@@ -29,11 +32,10 @@ def save_plot(found: Result, path: Path) -> None:
         raise ValueError("nothing to plot: no row has a share of a limit")
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=(columns * PANEL[0], lines * PANEL[1] + 0.4), layout="constrained", squeeze=False
-    )
+    size = (max(columns * PANEL[0], LEAST_WIDTH), lines * PANEL[1] + 0.4)
+    figure, axes = pyplot.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
     machine = found["machine"]
-    figure.suptitle(f"{machine['cpu']}, {machine['isa']}: share of this machine's limit", fontsize="medium")
+    figure.suptitle(f"{machine['cpu']}, {machine['isa']}\nshare of this machine's limit", fontsize="medium")
     for ax, (title, rows) in zip(axes.flat, panels.items(), strict=False):
         _draw(ax, title, rows)
     for ax in list(axes.flat)[len(panels) :]:
@@ -56,15 +58,16 @@ def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _draw(ax: Axes, title: str, rows: Sequence[Row]) -> None:
     ax.set_title(title, fontsize="small")
-    ax.set_ylim(0, 1.1)
     ax.axhline(1, color="0.6", linewidth=0.8)
     ax.tick_params(labelsize="x-small")
     ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
     if rows[0]["section"] == MODEL:
         _bars(ax, rows)
     else:
         _lines(ax, rows, "m" if "m" in rows[0] else "nbytes")
-    ax.legend(fontsize=5, ncols=3, frameon=False, loc="lower right")
+    ax.set_ylim(0, max(1.1, ax.get_ylim()[1]))
+    ax.legend(fontsize=5, ncols=LEGEND_COLUMNS, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _lines(ax: Axes, rows: Sequence[Row], key: str) -> None:
@@ -73,13 +76,17 @@ def _lines(ax: Axes, rows: Sequence[Row], key: str) -> None:
     for row in rows:
         label = row["case"] if key == "m" else row["section"]
         series.setdefault((row["contender"], label), []).append((row[key], row.get("net_share") or row["share"]))
-    names = list(dict.fromkeys(name for name, _ in series))
+    first = rows[0]["contender"]
+    own = [label for name, label in series if name == first]
     for (name, label), points in series.items():
         x, y = zip(*sorted(points), strict=True)
-        if name == names[0]:
-            ax.plot(x, y, marker="o", markersize=3, linewidth=1, label=label)
+        if name == first:
+            style = STYLES[own.index(label) // 10 % len(STYLES)]
+            ax.plot(x, y, style, marker="o", markersize=3, linewidth=1, label=label)
         else:
-            ax.plot(x, y, marker=".", markersize=2, linewidth=0.5, color="0.7")
+            ax.plot(x, y, marker=".", markersize=2, linewidth=0.5, color="0.7", zorder=1)
+    if len(own) < len(series):
+        ax.plot([], [], linewidth=0.5, color="0.7", label="others")
     places = sorted({row[key] for row in rows})
     ax.set_xscale("log", base=2)
     ax.set_xticks(places, [str(place) if key == "m" else binary_size(place) for place in places])

@@ -141,7 +141,7 @@ def recipe_names(arguments: argparse.Namespace) -> list[str]:
     if arguments.recipe:
         return list(dict.fromkeys(arguments.recipe))
     if arguments.quick:
-        return ["dynamic-int8"]
+        return ["dynamic-int8", *(["static-int8"] if arguments.calibration is not None else [])]
     return [
         name for name in RECIPES if arguments.calibration is not None or not Recipe.of(name, "recipe").needs_calibration
     ]

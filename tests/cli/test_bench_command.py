@@ -82,6 +82,11 @@ def test_a_model_by_recipe_and_size(qlm, encoder, texts):
     assert found["rows"][0]["speedup"] == 1
 
 
+def test_a_quick_look_with_calibration_data_is_static_too(qlm, encoder, texts):
+    found = json.loads(qlm("bench", encoder, *BRIEF, "--calibration", texts, "--json").out)
+    assert {row["contender"] for row in found["rows"]} == {"qlm float", "qlm dynamic-int8", "qlm static-int8"}
+
+
 def test_all_recipes_that_can_be(qlm, encoder):
     words = ("--size", "1x3", "--seconds", "0.001", "--threads", "1", "--json")
     found = json.loads(qlm("bench", encoder, *words).out)
