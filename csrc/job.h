@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "cpu.h"
 #include "linear.h"
 
 struct qlm_job {
@@ -16,7 +17,9 @@ struct qlm_job {
     int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
     struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
     int far;                   /* of qlm_left */
-    int exact, wide;           /* qlm_matmul_codes */
+    size_t work;               /* of qlm_parallel_sized */
+    struct qlm_caches caches;
+    int exact, wide; /* qlm_matmul_codes */
     void *exact_out;
     _Atomic int status;
     _Atomic size_t bad;

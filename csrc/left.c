@@ -46,46 +46,46 @@ static int any_zx(const struct qlm_left *left, const struct qlm_packed *layout, 
     return !(symmetric && code_signed(input) && shift == 0);
 }
 
-static size_t reserve(size_t *used, size_t bytes)
+static size_t left_stride(const struct qlm_packed *layout)
+{ return qlm_round_up(layout->k_padded * qlm_left_element(layout), QLM_CACHE_LINE); }
+
+/* What lies beside a row's elements: zx, rest, rest64, sx, centred and offset of each span, zero. */
+#define SPAN_BYTES (5 * sizeof(int32_t) + sizeof(int64_t))
+#define LEFT_ARRAYS 8
+
+size_t qlm_left_row_bytes(const struct qlm_packed *layout)
+{ return left_stride(layout) + layout->groups * SPAN_BYTES + sizeof(float); }
+
+/* Each array starts on a cache line.  rows <= 4096 and k_padded fits memory already, so nothing here can overflow. */
+size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows)
+{ return rows * qlm_left_row_bytes(layout) + LEFT_ARRAYS * QLM_CACHE_LINE; }
+
+static void *reserve(char **memory, size_t bytes)
 {
-    size_t start = *used;
-    *used = qlm_round_up(start + bytes, 64);
+    char *start = *memory;
+    *memory = start + qlm_round_up(bytes, QLM_CACHE_LINE);
     return start;
-}
-
-static void *place(char *base, size_t at) { return base ? base + at : NULL; }
-
-/* With NULL memory it only counts.  rows <= 4096 and k_padded fits memory already, so no size here can overflow. */
-static size_t lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
-                      size_t rows, char *memory)
-{
-    size_t used = 0, params = rows * layout->groups;
-    left->rows = rows;
-    left->grouped = input_grouped(layout, input);
-    left->narrow = input->type.bits <= 8;
-    left->zx_any = any_zx(left, layout, input);
-    left->stride = qlm_round_up(layout->k_padded * qlm_left_element(layout), 64);
-    left->elements = place(memory, reserve(&used, rows * left->stride));
-    left->zx = place(memory, reserve(&used, params * sizeof(int32_t)));
-    left->rest = place(memory, reserve(&used, params * sizeof(int32_t)));
-    left->rest64 = place(memory, reserve(&used, params * sizeof(int64_t)));
-    left->sx = place(memory, reserve(&used, params * sizeof(float)));
-    left->zero = place(memory, reserve(&used, rows * sizeof(float)));
-    left->centred = place(memory, reserve(&used, params * sizeof(float)));
-    left->offset = place(memory, reserve(&used, params * sizeof(float)));
-    if (!input->interval && !input->offset) left->offset = NULL;
-    return used;
-}
-
-size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows)
-{
-    struct qlm_left left;
-    return lay_out(&left, layout, input, rows, NULL);
 }
 
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory)
-{ lay_out(left, layout, input, rows, memory); }
+{
+    char *rest = memory;
+    size_t params = rows * layout->groups;
+    left->rows = rows;
+    left->grouped = input_grouped(layout, input);
+    left->narrow = input->type.bits <= 8;
+    left->zx_any = any_zx(left, layout, input);
+    left->stride = left_stride(layout);
+    left->elements = reserve(&rest, rows * left->stride);
+    left->zx = reserve(&rest, params * sizeof(int32_t));
+    left->rest = reserve(&rest, params * sizeof(int32_t));
+    left->rest64 = reserve(&rest, params * sizeof(int64_t));
+    left->sx = reserve(&rest, params * sizeof(float));
+    left->zero = reserve(&rest, rows * sizeof(float));
+    left->centred = reserve(&rest, params * sizeof(float));
+    left->offset = input->interval || input->offset ? reserve(&rest, params * sizeof(float)) : NULL;
+}
 
 /* ---- codes of one piece --------------------------------------------------------------------------------------- */
 
@@ -378,28 +378,38 @@ static size_t first_nonfinite(const struct qlm_linear_input *input, size_t input
 
 /* How rows are cut into pieces. */
 struct cut {
-    size_t group, pieces; /* elements of a piece, pieces of a row */
+    size_t group, pieces, batch; /* elements of a piece, pieces of a row, pieces that are taken at a time */
 };
 
+/* Without a division where a row is one piece of a length that models have: a call of one row takes a microsecond. */
 static struct cut cut_of(const struct filler *f)
 {
-    size_t k = f->input->k, group = f->left->grouped == 2 ? f->input->group : qlm_max_size(k, 1);
-    return (struct cut){group, qlm_max_size(qlm_div_up(k, group), 1)};
+    size_t k = f->input->k;
+    struct cut cut = {qlm_max_size(k, 1), 1, BATCH};
+    if (f->left->grouped == 2) {
+        cut.group = f->input->group;
+        cut.pieces = qlm_max_size(qlm_div_up(k, cut.group), 1);
+    }
+    if (cut.group > BATCH_FLOATS / BATCH) cut.batch = qlm_max_size(BATCH_FLOATS / cut.group, 1);
+    return cut;
 }
 
 /* Pieces [from, end), counted over all rows, or as many of them as a batch takes. */
 static void take_batch(const struct filler *f, const struct cut *cut, size_t first, size_t from, size_t end,
                        struct batch *batch)
 {
-    size_t most = qlm_min_size(qlm_max_size(BATCH_FLOATS / cut->group, 1), BATCH);
-    batch->count = qlm_min_size(end - from, most);
+    batch->count = qlm_min_size(end - from, cut->batch);
     for (size_t i = 0; i < batch->count; i++) {
-        size_t row = (from + i) / cut->pieces, index = (from + i) % cut->pieces;
-        struct piece piece = {.row = row, .input_row = first + row, .index = index, .start = index * cut->group};
-        piece.scale = 1.0f;
-        piece.count = qlm_min_size(cut->group, f->input->k - piece.start);
-        batch->pieces[i] = piece;
-        if (f->input->kind != QLM_INPUT_DYNAMIC) take_given(f, cut->pieces, &batch->pieces[i]);
+        struct piece *piece = &batch->pieces[i];
+        piece->row = cut->pieces == 1 ? from + i : (from + i) / cut->pieces;
+        piece->input_row = first + piece->row;
+        piece->index = from + i - piece->row * cut->pieces;
+        piece->start = piece->index * cut->group;
+        piece->count = qlm_min_size(cut->group, f->input->k - piece->start);
+        piece->scale = 1.0f;
+        piece->offset = piece->min = 0.0f;
+        piece->zero = piece->constant = 0;
+        if (f->input->kind != QLM_INPUT_DYNAMIC) take_given(f, cut->pieces, piece);
     }
 }
 

@@ -40,13 +40,24 @@ static void fail(struct qlm_job *job, enum qlm_status status, size_t bad)
     atomic_compare_exchange_strong(&job->status, &ok, (int)status);
 }
 
-static size_t panels_of(const struct qlm_packed *weight) { return weight->n_padded / weight->kernels->nr; }
+/* A call of one row takes a microsecond, and a division of 64 bits up to 25 ns of it (Intel before Ice Lake): the ones
+ * here are left out where their result is plain. */
+
+/* Where part `index` of `count` even ones begins; that of the next one is its end. */
+static size_t part_begin(size_t total, size_t index, size_t count)
+{
+    if (index == 0) return 0;
+    return index == count ? total : total * index / count;
+}
+
+/* nr is a power of two. */
+static size_t panels_of(const struct qlm_packed *weight)
+{ return weight->n_padded >> __builtin_ctz(weight->kernels->nr); }
 
 static size_t rows_of(const struct qlm_job *job) { return job->end - job->begin; }
 
-/* Where a block starts; that of the next one is its end. */
 static size_t block_begin(const struct qlm_job *job, size_t block)
-{ return job->begin + rows_of(job) * block / job->blocks; }
+{ return job->begin + part_begin(rows_of(job), block, job->blocks); }
 
 static size_t block_rows(const struct qlm_job *job, size_t block)
 { return block_begin(job, block + 1) - block_begin(job, block); }
@@ -62,11 +73,12 @@ static size_t rows_a_tile(const struct qlm_packed *weight)
     return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8;
 }
 
-/* Panels that stay in L2 together. */
-static size_t panels_a_run(const struct qlm_packed *weight, int expanded)
+/* Panels that stay in L2 together, at most `most`. */
+static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *weight, int expanded, size_t most)
 {
-    size_t bytes = panel_bytes(weight) * (expanded ? 2 : 1);
-    return qlm_max_size(qlm_cpu_caches().l2 / RUN_SHARE / bytes, 1);
+    size_t bytes = panel_bytes(weight) * (expanded ? 2 : 1), room = job->caches.l2 / RUN_SHARE;
+    if (qlm_size_mul(most, bytes) <= room) return most;
+    return qlm_max_size(room / bytes, 1);
 }
 
 /* 4-bit panels are expanded a run at a time where enough rows meet them: the bytes of it, for any of the outputs. */
@@ -77,7 +89,7 @@ static size_t expanded_bytes(const struct qlm_job *job, size_t rows)
         const struct qlm_packed *weight = job->outputs[i].weight;
         if (weight->kind != QLM_PACKED_4 || job->exact || qlm_packed_wide(weight)) continue;
         if (rows >= weight->kernels->expand_rows)
-            most = qlm_max_size(most, panels_a_run(weight, 1) * panel_bytes(weight) * 2);
+            most = qlm_max_size(most, panels_a_run(job, weight, 1, panels_of(weight)) * panel_bytes(weight) * 2);
     }
     return most;
 }
@@ -105,13 +117,13 @@ static void panels_of_codes(const struct qlm_job *job, const struct qlm_left *le
                             int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t run = panels_a_run(weight, expanded != NULL);
-    size_t rows = left->rows, count = qlm_div_up(rows, rows_a_tile(weight));
+    size_t rows = left->rows, height = rows_a_tile(weight), count = rows <= height ? 1 : qlm_div_up(rows, height);
+    size_t run = from < to ? panels_a_run(job, weight, expanded != NULL, to - from) : 1;
     for (; from < to; from += run) {
         size_t last = qlm_min_size(from + run, to);
         if (expanded) qlm_tile_expand(weight, from, last, expanded);
         for (size_t i = 0; i < count; i++) {
-            size_t row = rows * i / count, end = rows * (i + 1) / count;
+            size_t row = part_begin(rows, i, count), end = part_begin(rows, i + 1, count);
             tiles(job, left, output, first, row, end - row, from, last, expanded);
         }
     }
@@ -149,7 +161,7 @@ static int fill_rows(struct qlm_job *job, struct qlm_left *left, size_t first, s
 static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
 {
     const struct qlm_packed *layout = job->outputs[0].weight;
-    size_t bytes = qlm_left_bytes(layout, job->input, rows), more = expanded_bytes(job, rows);
+    size_t bytes = qlm_left_bytes(layout, rows), more = expanded_bytes(job, rows);
     char *memory = qlm_scratch(qlm_size_add(bytes, more));
     if (!memory) {
         fail(job, QLM_NO_MEMORY, 0);
@@ -188,30 +200,13 @@ static void run_task(void *context, size_t index, unsigned worker)
 {
     struct qlm_job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
-    size_t from = job->panels * run / job->runs, to = job->panels * (run + 1) / job->runs;
+    size_t from = part_begin(job->panels, run, job->runs), to = part_begin(job->panels, run + 1, job->runs);
     int8_t *expanded = job->expanded;
     if (worker && expanded && !(expanded = qlm_scratch(expanded_bytes(job, rows_of(job))))) {
         fail(job, QLM_NO_MEMORY, 0);
         return;
     }
     run_panels(job, job->prepared, block, from, to, expanded);
-}
-
-/* Multiply-adds that a thread takes in a nanosecond, about. */
-static size_t products_a_unit(const struct qlm_packed *weight)
-{
-    const struct qlm_kernels *kernels = weight->kernels;
-    if (!kernels->features) return 1; /* plain C */
-    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8   ? kernels->k_step
-                                  : weight->kind == QLM_PACKED_4 ? 4
-                                                                 : 1);
-}
-
-static size_t work_of(const struct qlm_job *job)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < job->count; i++) n += job->outputs[i].weight->n;
-    return qlm_size_mul(qlm_size_mul(rows_of(job), job->input->k), n) / products_a_unit(job->outputs[0].weight);
 }
 
 static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_threads() * TASKS_A_THREAD : 1; }
@@ -227,7 +222,7 @@ static void choose_runs(struct qlm_job *job)
 static void run_prepared(struct qlm_job *job)
 {
     struct qlm_left left;
-    size_t rows = rows_of(job), work = work_of(job);
+    size_t rows = rows_of(job), work = job->work;
     if (!(job->prepared = lay_out(job, rows, &left, &job->expanded))) return;
     qlm_parallel_sized(qlm_div_up(rows, FILL_ROWS), rows * job->input->k / FLOATS_A_UNIT, fill_task, job);
     if (atomic_load(&job->status) == QLM_OK) {
@@ -243,7 +238,7 @@ static void run_prepared(struct qlm_job *job)
 static void run_by_panels(struct qlm_job *job, size_t row_bytes)
 {
     size_t begin = job->begin, end = job->end;
-    size_t most = qlm_max_size(qlm_cpu_caches().l3 / BLOCK_SHARE / row_bytes, ROWS_FROM_MEMORY);
+    size_t most = qlm_max_size(job->caches.l3 / BLOCK_SHARE / row_bytes, ROWS_FROM_MEMORY);
     for (size_t at = begin; at < end && atomic_load(&job->status) == QLM_OK; at = job->end) {
         job->begin = at;
         job->end = qlm_min_size(end, at + most);
@@ -255,47 +250,67 @@ static void run_by_panels(struct qlm_job *job, size_t row_bytes)
 
 /* ---- blocking -------------------------------------------------------------------------------------------------- */
 
-static void count_panels(struct qlm_job *job)
+/* Multiply-adds that a thread takes in a nanosecond, about: a power of two, as is its logarithm's base. */
+static size_t products_a_unit(const struct qlm_packed *weight)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    if (!kernels->features) return 1; /* plain C */
+    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8   ? kernels->k_step
+                                  : weight->kind == QLM_PACKED_4 ? 4
+                                                                 : 1);
+}
+
+/* What the outputs make together. */
+static void measure(struct qlm_job *job)
 {
     size_t outputs = 0;
+    job->caches = qlm_cpu_caches();
     job->panels = 0;
     for (size_t i = 0; i < job->count; i++) {
         job->panels += panels_of(job->outputs[i].weight);
         outputs += job->outputs[i].weight->n;
     }
-    job->far = qlm_size_mul(qlm_size_mul(outputs, rows_of(job)), sizeof(float)) > qlm_cpu_caches().l2;
+    size_t elements = qlm_size_mul(outputs, rows_of(job));
+    job->far = qlm_size_mul(elements, sizeof(float)) > job->caches.l2;
+    job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(products_a_unit(job->outputs[0].weight));
 }
 
 /* Rows that a task must have so that the weight is not read too often; SIZE_MAX: any number. */
 static size_t least_rows(const struct qlm_job *job)
 {
-    struct qlm_caches caches = qlm_cpu_caches();
     size_t bytes = qlm_size_mul(job->panels, panel_bytes(job->outputs[0].weight));
-    if (bytes <= caches.l2) return ROWS_FROM_L2;
-    return bytes <= caches.l3 / 2 ? ROWS_FROM_L3 : ROWS_FROM_MEMORY;
+    if (bytes <= job->caches.l2) return ROWS_FROM_L2;
+    return bytes <= job->caches.l3 / 2 ? ROWS_FROM_L3 : ROWS_FROM_MEMORY;
 }
 
-/* Blocks that fit L2, of equal size; on several threads as many for each, and several only where they are of some whole
- * tiles: low tiles have more beside their products. */
-static void cut_rows(struct qlm_job *job, size_t row_bytes, size_t threads)
+/* Blocks of equal size that fit L2. */
+static size_t fitting_blocks(const struct qlm_job *job, size_t row_bytes)
 {
-    size_t rows = rows_of(job), most = qlm_max_size(qlm_cpu_caches().l2 / BLOCK_SHARE / row_bytes, ROWS_FROM_L2);
+    size_t rows = rows_of(job), room = job->caches.l2 / BLOCK_SHARE;
+    if (rows <= ROWS_FROM_L2 || qlm_size_mul(rows, row_bytes) <= room) return 1;
+    return qlm_div_up(rows, qlm_max_size(room / row_bytes, ROWS_FROM_L2));
+}
+
+/* On several threads as many for each, and several only where they are of some whole tiles: low tiles have more beside
+ * their products. */
+static size_t shared_blocks(const struct qlm_job *job, size_t row_bytes, size_t threads)
+{
     size_t height = qlm_max_size(least_rows(job), BLOCK_TILES * rows_a_tile(job->outputs[0].weight));
-    size_t wanted = qlm_min_size(rows / height, threads * TASKS_A_THREAD);
-    job->blocks = qlm_max_size(qlm_div_up(rows, most), threads > 1 ? wanted : 1);
-    if (threads > 1) job->blocks = qlm_max_size(job->blocks / threads, 1) * threads;
+    size_t wanted = qlm_min_size(rows_of(job) / height, threads * TASKS_A_THREAD);
+    size_t blocks = qlm_max_size(fitting_blocks(job, row_bytes), wanted);
+    return qlm_max_size(blocks / threads, 1) * threads;
 }
 
 enum qlm_status qlm_run_codes(struct qlm_job *job)
 {
-    size_t threads = qlm_parallel_worth(work_of(job)) ? qlm_threads() : 1;
-    size_t row_bytes = qlm_max_size(qlm_left_bytes(job->outputs[0].weight, job->input, 1), 1);
-    count_panels(job);
+    measure(job);
+    size_t threads = qlm_parallel_worth(job->work) ? qlm_threads() : 1;
+    size_t row_bytes = qlm_left_row_bytes(job->outputs[0].weight);
     if (threads > 1 && rows_of(job) / least_rows(job) < threads) {
         run_by_panels(job, row_bytes);
     } else {
-        cut_rows(job, row_bytes, threads);
-        qlm_parallel_sized(job->blocks, work_of(job), block_task, job);
+        job->blocks = threads > 1 ? shared_blocks(job, row_bytes, threads) : fitting_blocks(job, row_bytes);
+        qlm_parallel_sized(job->blocks, job->work, block_task, job);
     }
     return (enum qlm_status)atomic_load(&job->status);
 }
@@ -303,9 +318,9 @@ enum qlm_status qlm_run_codes(struct qlm_job *job)
 enum qlm_status qlm_run_floats(struct qlm_job *job)
 {
     size_t mr = job->outputs[0].weight->kernels->mr_f32, most = qlm_max_size((size_t)QLM_FLOAT_ROWS / mr, 1) * mr;
-    count_panels(job);
+    measure(job);
     job->blocks = qlm_div_up(rows_of(job), most);
     choose_runs(job);
-    qlm_parallel_sized(job->blocks * job->runs, work_of(job), run_task, job);
+    qlm_parallel_sized(job->blocks * job->runs, job->work, run_task, job);
     return QLM_OK;
 }

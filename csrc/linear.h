@@ -56,8 +56,9 @@ struct qlm_left {
 
 /* Bytes of an element of a left operand. */
 size_t qlm_left_element(const struct qlm_packed *layout);
-/* Bytes of a block, and its arrays laid into `memory`. */
-size_t qlm_left_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input, size_t rows);
+/* Bytes of a row of a block, and of a block; its arrays laid into `memory`. */
+size_t qlm_left_row_bytes(const struct qlm_packed *layout);
+size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);
 /* Fills rows [begin, end) of the block, whose row 0 is the input's row `first`, for the layout of `layout` (its spans,

@@ -167,30 +167,42 @@ def linear(
     packed = weight if type(weight) is PackedWeight else pack(weight)
     if activation is not None:
         choice("activation", activation, ACTIVATIONS)
-    if type(input) is str and type(grid) is str and (group_size is None or type(group_size) is int):
-        how = _direct_input(input, group_size, grid, packed._nonfinite is None)
-        if how is not None:
-            result = _core.linear_direct(x, how, packed._packed, bias, activation, residual, out)
-            if result is not None:
-                return result
+    if group_size is None and grid is _AFFINE and type(input) is str:
+        how = _PLAIN_INPUTS.get(input)
+    else:
+        how = _direct_input(input, group_size, grid)
+    if how is not None:
+        result = _core.linear_direct(x, how, packed._packed, bias, activation, residual, out)
+        if result is not None:
+            return result
     return _linear(x, packed, bias, input, group_size, grid, activation, residual, out)
 
 
-@lru_cache(maxsize=64)
-def _direct_input(input: str, group_size: int | None, grid: str, finite: bool) -> _core.Input | None:
+def _direct_input(input: object, group_size: object, grid: object) -> _core.Input | None:
     """How _core.linear_direct takes real numbers; None where only the long way can say what is wrong."""
-    if input not in INPUTS or grid not in GRIDS:
+    if type(input) is not str or type(grid) is not str or input not in INPUTS or grid not in GRIDS:
         return None
+    if group_size is not None and (type(group_size) is not int or not 1 <= group_size < 1 << 31):
+        return None
+    return _input_of_words(input, group_size, grid)
+
+
+@lru_cache(maxsize=64)
+def _input_of_words(input: str, group_size: int | None, grid: str) -> _core.Input | None:
     if input == "float32":
-        return None if group_size is not None or grid != "affine" else _core.Input("float")
-    if not finite or (group_size is not None and not 1 <= group_size < 1 << 31):
-        return None
+        return None if group_size is not None or grid != _AFFINE else _core.Input("float")
     return _dynamic_input(input, group_size or 0, grid)
 
 
 def _dynamic_input(input: str, group: int, grid: str) -> _core.Input:
     signed, interval = not input.startswith("u"), grid == "interval"
     return _core.Input("dynamic", dtype=input, symmetric=signed and not interval, interval=interval, group=group)
+
+
+# A call's own time counts: these are found faster than by all three words, and the literal of a default, or of most
+# callers, is this object.
+_AFFINE = "affine"
+_PLAIN_INPUTS = {word: _input_of_words(word, None, _AFFINE) for word in INPUTS}
 
 
 def _linear(
