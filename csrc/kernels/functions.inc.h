@@ -1,8 +1,9 @@
 /* exp, tanh, erf and the activations on 16 lanes, and map_f32.
  *
- * All three reduce their argument to n log(2) + r, n = rint(x / log(2)), and use one polynomial for exp(r) - 1; erf has
- * another for log(erfc), tanh one for small arguments.  docs/fit_functions.py fits them.  Fused multiply-adds are part
- * of the definition.  Largest errors over all of float32, in units in the last place: exp 1.04, tanh 1.50, erf 1.84.
+ * exp, tanh and erf reduce their argument to n log(2) + r, n = rint(x / log(2)), and use one polynomial for exp(r) - 1;
+ * erf has another for log(erfc), tanh one for small arguments; GELU has eight.  docs/fit_functions.py fits them.  Fused
+ * multiply-adds are part of the definition.  Largest errors over all of float32, in units in the last place: exp 1.04,
+ * tanh 1.50, erf 1.84.
  *
  * n: a fused multiply-add to a large constant leaves it in the low bits of the sum (ties to even, as the mode is);
  * shifted to the exponent they are 2^n, or the step that turns y into y 2^n by one integer addition.
@@ -42,9 +43,30 @@
 #define QLM_ROUND 12582912.0f
 #define QLM_ROUND_TO_EXPONENT 12583039.0f
 
-#define QLM_SQRT_HALF 0x1.6a09e6p-1f
 #define QLM_GELU_TANH_SCALE 0x1.988454p-1f /* sqrt(2 / pi) */
 #define QLM_GELU_TANH_CUBE 0.044715f
+
+#define QLM_GELU_END 5.5f
+#define QLM_GELU_SCALE 0x1.68ba2ep+0f /* 7.75 / 5.5 */
+#define QLM_GELU_DEGREE 6
+
+/* By power of r, then by piece. */
+static const float gelu_tail[QLM_GELU_DEGREE + 1][8] = {
+    {0x1.72071ap-2f, 0x1.25fc38p-3f, 0x1.376c6cp-5f, 0x1.a9dcc2p-8f, 0x1.7067f6p-11f, 0x1.8e1e84p-15f, 0x1.0a7a02p-19f,
+     0x1.144508p-25f},
+    {-0x1.1039e2p-2f, -0x1.4906d8p-3f, -0x1.e0a796p-5f, -0x1.a854bap-7f, -0x1.c4c582p-10f, -0x1.23f86ap-13f,
+     -0x1.c72b9ep-18f, -0x1.aca638p-23f},
+    {0x1.123524p-5f, 0x1.f12234p-5f, 0x1.2e9906p-5f, 0x1.75feb6p-7f, 0x1.0089c6p-9f, 0x1.945f8ap-13f, 0x1.747d7cp-17f,
+     0x1.950e04p-22f},
+    {0x1.3f86e6p-6f, -0x1.d5ed3cp-10f, -0x1.5a97ecp-7f, -0x1.705a82p-8f, -0x1.5da4aap-10f, -0x1.5c937cp-13f,
+     -0x1.821ee8p-17f, -0x1.ecedf6p-22f},
+    {-0x1.0875e6p-8f, -0x1.378600p-8f, 0x1.de24d0p-13f, 0x1.8e0ef8p-10f, 0x1.362412p-11f, 0x1.9f3976p-14f,
+     0x1.1d31fep-17f, 0x1.a6a564p-22f},
+    {-0x1.45f366p-10f, 0x1.afabe2p-11f, 0x1.8196eap-11f, -0x1.a4e8c6p-14f, -0x1.5c8462p-13f, -0x1.6c0b4ap-15f,
+     -0x1.4efc26p-18f, -0x1.175ef6p-22f},
+    {0x1.4822b0p-12f, 0x1.b397d8p-13f, -0x1.598bdcp-13f, -0x1.26b342p-14f, 0x1.777d26p-16f, 0x1.b35eacp-17f,
+     0x1.17b0d4p-19f, 0x1.c60320p-23f},
+};
 
 /* The sum of the lanes, canonical. */
 QLM_INLINE float reduced_sum(v16f lanes)
@@ -156,10 +178,21 @@ QLM_INLINE v16f function_erf(v16f x)
 
 QLM_INLINE v16f function_relu(v16f x) { return v16_f_select(v16_f_le(x, v16_f_set1(0.0f)), v16_f_set1(0.0f), x); }
 
+/* gelu(x) = x Phi(x) = max(x, 0) - a Phi(-a) with a = |x|: an eighth of [0, 5.5] each has a polynomial for the normal
+ * tail, whose coefficients are looked up.  Where a is 5.5 or more r is 1 / 4, and the last polynomial exactly 0; NaN
+ * stays in a. */
 QLM_INLINE v16f function_gelu(v16f x)
 {
-    v16f erf = function_erf(v16_f_mul(x, v16_f_set1(QLM_SQRT_HALF)));
-    return v16_f_mul(v16_f_mul(x, v16_f_set1(0.5f)), v16_f_add(erf, v16_f_set1(1.0f)));
+    v16f a = v16_f_min(v16_f_set1(QLM_GELU_END), v16_f_abs(x)), round = v16_f_set1(QLM_ROUND);
+    v16f piece = v16_f_fma(a, v16_f_set1(QLM_GELU_SCALE), v16_f_set1(-0.5f));
+    v16f count = v16_f_add(piece, round);
+    v16f r = v16_f_sub(piece, v16_f_sub(count, round));
+    v16i index = v16_f_as_i(count);
+    v16f p = v16_f_lookup(gelu_tail[QLM_GELU_DEGREE], index);
+#pragma GCC unroll 8
+    for (int power = QLM_GELU_DEGREE - 1; power >= 0; power--)
+        p = v16_f_fma(p, r, v16_f_lookup(gelu_tail[power], index));
+    return v16_f_fnma(a, p, v16_f_max(x, v16_f_set1(0.0f)));
 }
 
 /* Each operation below rounds: sqrt(2 / pi) * (x + 0.044715 * ((x * x) * x)). */

@@ -10,6 +10,7 @@
  *   v16_f_load_half     16 finite float16, exactly
  *   _part(p, n)        touches only the n < 16 first elements; the other lanes are zero
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
+ *   v16_f_lookup(t, i)  t[i mod 8] of eight floats t
  *   v16_f_load_once    a load that the compiler does not repeat for each use
  *   store_low8/16      the low byte or the low two bytes of each lane
  *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU

@@ -223,6 +223,12 @@ QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
 QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
 { return QLM_AVX2_BOTH(v16f, _mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)); }
 
+QLM_INLINE v16f v16_f_lookup(const float *table, v16i index)
+{
+    __m256 eight = _mm256_loadu_ps(table);
+    return QLM_AVX2_BOTH(v16f, _mm256_permutevar8x32_ps(eight, index.lo), _mm256_permutevar8x32_ps(eight, index.hi));
+}
+
 QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b)
 { return QLM_AVX2_BOTH(v16f, _mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi)); }
 

@@ -126,6 +126,10 @@ QLM_INLINE v16m v16_f_is_nan(v16f a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNOR
 
 QLM_INLINE v16f v16_f_select(v16m m, v16f a, v16f b) { return _mm512_mask_blend_ps(m, b, a); }
 
+/* Four bits of the index count: the eight are there twice. */
+QLM_INLINE v16f v16_f_lookup(const float *table, v16i index)
+{ return _mm512_permutexvar_ps(index, _mm512_broadcast_f32x8(_mm256_loadu_ps(table))); }
+
 /* One instruction: the table gives what the first operand held where x is a quiet or signalling NaN, else x. */
 QLM_INLINE v16f v16_f_canonical(v16f x)
 { return _mm512_fixupimm_ps(v16_i_as_f(v16_i_set1(0x7fc00000)), x, v16_i_set1(0x11111100), 0); }

@@ -197,6 +197,18 @@ QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
                   vfmaq_f32(c.q3, a.q3, b.q3)};
 }
 
+/* Eight floats are two registers of bytes, each index four of them. */
+#define QLM_NEON_BYTES_OF(i)                                                                                           \
+    vreinterpretq_u8_s32(vmlaq_n_s32(vdupq_n_s32(0x03020100), vandq_s32(i, vdupq_n_s32(7)), 0x04040404))
+#define QLM_NEON_LOOKUP(i) vreinterpretq_f32_u8(vqtbl2q_u8(bytes, QLM_NEON_BYTES_OF(i)))
+
+QLM_INLINE v16f v16_f_lookup(const float *table, v16i index)
+{
+    uint8x16x2_t bytes = {{vreinterpretq_u8_f32(vld1q_f32(table)), vreinterpretq_u8_f32(vld1q_f32(table + 4))}};
+    return (v16f){QLM_NEON_LOOKUP(index.q0), QLM_NEON_LOOKUP(index.q1), QLM_NEON_LOOKUP(index.q2),
+                  QLM_NEON_LOOKUP(index.q3)};
+}
+
 QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
 {
     return (v16f){vfmsq_f32(c.q0, a.q0, b.q0), vfmsq_f32(c.q1, a.q1, b.q1), vfmsq_f32(c.q2, a.q2, b.q2),

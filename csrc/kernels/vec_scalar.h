@@ -135,6 +135,13 @@ QLM_INLINE v16f v16_f_fma(v16f a, v16f b, v16f c)
     return r;
 }
 
+QLM_INLINE v16f v16_f_lookup(const float *table, v16i index)
+{
+    v16f r;
+    QLM_EACH(l) r.lane[l] = table[index.lane[l] & 7];
+    return r;
+}
+
 QLM_INLINE v16f v16_f_fnma(v16f a, v16f b, v16f c)
 {
     v16f r;
