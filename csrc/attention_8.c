@@ -15,6 +15,7 @@
 
 #define LOG2_E 0x1.715476p+0f
 #define CODE_MAX 127
+#define LARGEST_SCALE 0x1.020406p121f /* CODE_MAX of it are just finite */
 /* linear_8 takes sums of a panel's codes up to 2^22; longer operands go by floats. */
 #define LONGEST 32768
 #define MAX_STEP 8 /* of k_step: 2, 4 or 8 */
@@ -115,11 +116,13 @@ static void found_bad(struct attention_8 *a, const float *x, size_t token)
     while (i < seen && !atomic_compare_exchange_weak(&a->bad, &seen, i)) {}
 }
 
-/* numerics.md, "Parameters", symmetric: a quotient of float32 rounded once is the same by float32 as by float64. */
+/* numerics.md, "Parameters", symmetric: a quotient of float32 rounded once is the same by float32 as by float64.  Of the
+ * largest float's, which is rounded up, 127 codes would overflow. */
 static float scale_of(float min, float max)
 {
-    float scale = (-min > max ? -min : max) / CODE_MAX;
-    if (scale == 0) return 1.0f;
+    float amax = -min > max ? -min : max, scale = amax / CODE_MAX;
+    if (amax == 0) return 1.0f;
+    if (scale > LARGEST_SCALE) return LARGEST_SCALE;
     return scale < 0x1p-126f && isinf(1.0f / scale) ? 0x1p-126f : scale;
 }
 

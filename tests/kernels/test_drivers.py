@@ -234,6 +234,17 @@ def test_attention_8_in_place_and_huge(rng):
     same(_core.attention_8(q * F32(1e37), k * F32(1e37), v, starts, 3, 0.25), huge)
 
 
+def test_attention_8_at_the_ends_of_float32(rng):
+    """Rows whose largest value is the largest float, and subnormal ones."""
+    q, k, v = rng.standard_normal((3, STARTS[-1], 24)).astype(F32)
+    q = np.ldexp(np.sign(q), 100).astype(F32)
+    q[:, ::5] = np.finfo(F32).max
+    k, v[:, :7], v[:, 7] = k * F32(2e-39), v[:, :7] * F32(1e-45), F32(3e-45)
+    wanted = ref.attention_8(q, k, v, STARTS, 3, 0.25)
+    assert np.isfinite(wanted).all()
+    same(_core.attention_8(q, k, v, np.array(STARTS, np.int64), 3, 0.25), wanted)
+
+
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_attention_8_names_the_value_that_is_not_finite(rng, which, value):
