@@ -194,25 +194,34 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
 
 /* ---- quantize by the ranges found ------------------------------------------------------------------------------ */
 
-/* Runs are taken some at a time, so that they are read from memory once: their ranges, then their codes from L1. */
+/* Of wide codes, runs are taken some at a time, so that they are read from memory once. */
 #define FOUND_FLOATS 4096
 #define FOUND_RUNS 128
 
 struct found_job {
     struct quantize_job quantize;
     struct qlm_type type;
-    int symmetric;
+    int symmetric, half;
     size_t n, begin, end, batch, batches; /* elements of a run; runs; runs at a time; batches a task takes */
     float *scale;
     int32_t *zero;
 };
 
-static int choose_by_magnitude(const struct found_job *job, struct qlm_run run)
+/* A kernel finds the ranges of many runs and chooses their codes at once. */
+static int found_bytes(const struct found_job *job, struct qlm_run run)
 {
-    float amax[FOUND_RUNS] = {0};
-    int bad = qlm_kernels_in_use->amax_groups_f32(job->quantize.x + run.start, run.groups, run.count, amax);
-    if (!bad) qlm_choose_symmetric_qparams(amax, run.groups, &job->type, job->scale + run.param, job->zero + run.param);
-    return bad;
+    const struct qlm_kernels *kernels = qlm_kernels_in_use;
+    const struct quantize_job *q = &job->quantize;
+    const float *x = q->x + run.start;
+    float *scale = job->scale + run.param;
+    uint8_t *codes = (uint8_t *)q->codes + run.start;
+    if (!job->symmetric)
+        return kernels->quantize_asymmetric_f32_8(x, run.groups, run.count, q->lo, q->hi, job->half, scale,
+                                                  job->zero + run.param, codes, q->stream);
+    float bound = (q->hi - q->lo) / 2, middle = q->hi - bound;
+    for (size_t i = 0; i < run.groups; i++) job->zero[run.param + i] = (int32_t)middle;
+    return kernels->quantize_symmetric_f32_8(x, run.groups, run.count, bound, middle, job->half, scale, codes,
+                                             q->stream);
 }
 
 static int choose_by_range(const struct found_job *job, struct qlm_run run)
@@ -234,29 +243,34 @@ static int choose_by_range(const struct found_job *job, struct qlm_run run)
     return 0;
 }
 
-static void found_batch(struct found_job *job, struct qlm_run run)
+static int found_words(const struct found_job *job, struct qlm_run run)
 {
-    int bad = job->symmetric ? choose_by_magnitude(job, run) : choose_by_range(job, run);
-    if (bad)
-        qlm_lower_index(&job->quantize.bad, qlm_first_nonfinite(job->quantize.x, run));
-    else
-        quantize_run(&job->quantize, run);
+    const size_t end = run.param + run.groups;
+    int bad = 0;
+    while (run.param < end) {
+        run.groups = qlm_min_size(job->batch, end - run.param);
+        bad |= choose_by_range(job, run) || quantize_wide_groups(&job->quantize, run);
+        run.param += run.groups;
+        run.start += run.groups * run.count;
+    }
+    return bad;
 }
 
 static void found_task(void *context, size_t index, unsigned worker)
 {
     struct found_job *job = context;
     size_t from = job->begin + index * job->batches * job->batch;
-    size_t to = from + qlm_min_size(job->batches * job->batch, job->end - from);
+    size_t runs = qlm_min_size(job->batches * job->batch, job->end - from);
+    struct qlm_run run = {from * job->n, job->n, from, 0, runs};
     (void)worker;
-    for (; from < to; from += job->batch)
-        found_batch(job, (struct qlm_run){from * job->n, job->n, from, 0, qlm_min_size(job->batch, to - from)});
+    if (job->quantize.wide ? found_words(job, run) : found_bytes(job, run))
+        qlm_lower_index(&job->quantize.bad, qlm_first_nonfinite(job->quantize.x, run));
 }
 
 size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, size_t end, const struct qlm_type *type,
-                          int symmetric, float *scale, int32_t *zero, void *codes)
+                          int symmetric, int half, float *scale, int32_t *zero, void *codes)
 {
-    struct found_job job = {.type = *type, .symmetric = symmetric, .n = n, .begin = begin, .end = end};
+    struct found_job job = {.type = *type, .symmetric = symmetric, .half = half, .n = n, .begin = begin, .end = end};
     int32_t lo, hi;
     qlm_code_bounds(type, symmetric, &lo, &hi);
     job.quantize = (struct quantize_job){.x = x,
@@ -268,8 +282,6 @@ size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, s
                                          .codes = codes,
                                          .bad = SIZE_MAX,
                                          .stream = streams(runs * n)};
-    /* By definition 0, so the kernels need not look. */
-    if (symmetric && type->min < 0) job.quantize.zero = NULL;
     job.scale = scale;
     job.zero = zero;
     job.batch = qlm_min_size(qlm_max_size(FOUND_FLOATS / qlm_max_size(n, 1), 1), (size_t)FOUND_RUNS);

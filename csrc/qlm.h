@@ -70,9 +70,6 @@ struct qlm_qparams qlm_choose_qparams(float min, float max, const struct qlm_typ
 /* The same for many ranges: their divisions overlap, and the float mode is set once. */
 void qlm_choose_many_qparams(const float *min, const float *max, size_t count, const struct qlm_type *type,
                              int symmetric, struct qlm_qparams *params);
-/* The same of the symmetric ranges [-amax[i], amax[i]]. */
-void qlm_choose_symmetric_qparams(const float *amax, size_t count, const struct qlm_type *type, float *scale,
-                                  int32_t *zero);
 /* symmetric codes stay within the restricted range: the bounds that quantize clamps to. */
 void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, int32_t *hi);
 /* Interval grid; scale, offset of [min, max]; returns QLM_UNSUPPORTED where a midpoint overflows.  constant: *scale 1,
@@ -97,9 +94,9 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes);
 /* The same of runs [begin, end), of `runs` of n elements each, by the parameters of their ranges, which go to scale and
- * zero. */
+ * zero.  half, of types of at most 8 bits: scales are rounded up to float16, infinite past 65504. */
 size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, size_t end, const struct qlm_type *type,
-                          int symmetric, float *scale, int32_t *zero, void *codes);
+                          int symmetric, int half, float *scale, int32_t *zero, void *codes);
 size_t qlm_quantize_interval(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
                              const struct qlm_type *type, const float *min, const float *scale, const uint8_t *constant,
                              void *codes);

@@ -5,15 +5,8 @@
  * bits, so the comparisons below are exact.
  */
 #include "common.h"
+#include "kernels/params.h"
 #include "qlm.h"
-
-#define LARGEST_FLOAT 0x1.fffffep127
-/* From here on a float64 rounds to infinity: half a unit past the largest float32, a tie that goes to even. */
-#define FLOAT_OVERFLOW 0x1.ffffffp127
-/* fl(1 / scale) is infinite at and below 2^-128: the next float32 up has 1 / scale = 2^128 (1 - 2^-21 + ...), which is
- * under FLOAT_OVERFLOW. */
-#define SCALE_WITHOUT_INVERSE 0x1p-128f
-#define SMALLEST_SCALE 0x1p-126f
 
 static double magnitude(double x) { return x < 0 ? -x : x; }
 
@@ -25,27 +18,6 @@ static void read_range(float min, float max, double *lo, double *hi)
     *hi = empty ? 0.0 : (double)max + 0.0;
 }
 
-static float usable_scale(float scale, int all_zero)
-{
-    if (all_zero) return 1.0f;
-    return scale <= SCALE_WITHOUT_INVERSE ? SMALLEST_SCALE : scale;
-}
-
-/* FLT_MAX / steps, rounded towards zero. */
-static float largest_scale(int32_t steps)
-{
-    float scale = (float)(LARGEST_FLOAT / steps);
-    if ((double)scale * steps > LARGEST_FLOAT) scale = qlm_float_from_bits(qlm_float_bits(scale) - 1);
-    return scale;
-}
-
-/* The scale, or less where the value of a code in lo..hi would overflow. */
-static float bounded_scale(float scale, int32_t zero, int32_t lo, int32_t hi)
-{
-    int32_t steps = zero - lo > hi - zero ? zero - lo : hi - zero;
-    return (double)scale * steps >= FLOAT_OVERFLOW ? largest_scale(steps) : scale;
-}
-
 void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, int32_t *hi)
 {
     *lo = symmetric ? type->min + 1 : type->min;
@@ -55,25 +27,17 @@ void qlm_code_bounds(const struct qlm_type *type, int symmetric, int32_t *lo, in
 static struct qlm_qparams symmetric_params(double lo, double hi, const struct qlm_type *type)
 {
     double amax = magnitude(lo) > magnitude(hi) ? magnitude(lo) : magnitude(hi);
-    int32_t bound = (1 << (type->bits - 1)) - 1, zero = type->max - bound;
-    float scale = usable_scale((float)(amax / bound), amax == 0);
-    return (struct qlm_qparams){bounded_scale(scale, zero, zero - bound, zero + bound), zero};
-}
-
-static int32_t zero_point(double lo, float scale, const struct qlm_type *type)
-{
-    double zero = qlm_rint(type->min - lo / scale);
-    if (zero < type->min) return type->min;
-    return zero > type->max ? type->max : (int32_t)zero;
+    int32_t bound = (1 << (type->bits - 1)) - 1;
+    return (struct qlm_qparams){qlm_bounded_scale(qlm_symmetric_scale(amax, bound), bound), type->max - bound};
 }
 
 static struct qlm_qparams asymmetric_params(double lo, double hi, const struct qlm_type *type)
 {
     if (lo > 0) lo = 0;
     if (hi < 0) hi = 0;
-    float scale = usable_scale((float)((hi - lo) / (type->max - type->min)), lo == 0 && hi == 0);
-    int32_t zero = zero_point(lo, scale, type);
-    return (struct qlm_qparams){bounded_scale(scale, zero, type->min, type->max), zero};
+    float scale = qlm_asymmetric_scale(lo, hi, type->max - type->min);
+    double zero = qlm_zero_point(lo, scale, type->min, type->max);
+    return (struct qlm_qparams){qlm_bounded_scale(scale, qlm_farther(zero, type->min, type->max)), (int32_t)zero};
 }
 
 void qlm_choose_many_qparams(const float *min, const float *max, size_t count, const struct qlm_type *type,
@@ -85,40 +49,6 @@ void qlm_choose_many_qparams(const float *min, const float *max, size_t count, c
         read_range(qlm_pin(min[i]), qlm_pin(max[i]), &lo, &hi);
         params[i] = symmetric ? symmetric_params(lo, hi, type) : asymmetric_params(lo, hi, type);
         params[i].scale = qlm_pin(params[i].scale);
-    }
-    qlm_float_mode_leave(mode);
-}
-
-/* From here on the value of a code could overflow: bounded_scale decides. */
-#define SAFE_MAGNITUDE 0x1p126f
-
-/* A quotient of float32 values that is rounded to float64 first and then to float32 is the one that is rounded once:
- * it is no nearer than 2^-49 of itself to a midpoint that it does not equal, float64 rounds by 2^-53.  So a loop of
- * float32 does for all but the largest magnitudes.  gcc makes vectors of it where nothing in it may alias and no
- * condition may branch; the bits of what is not negative are in the order of its values.  Returns the greatest bits. */
-static uint32_t divide_magnitudes(const float *restrict amax, size_t count, float bound, float *restrict scale)
-{
-    uint32_t greatest = 0;
-    for (size_t i = 0; i < count; i++) {
-        float quotient = amax[i] / bound;
-        uint32_t bits = qlm_float_bits(amax[i]);
-        quotient = quotient <= SCALE_WITHOUT_INVERSE ? SMALLEST_SCALE : quotient;
-        scale[i] = bits == 0 ? 1.0f : quotient;
-        greatest = bits > greatest ? bits : greatest;
-    }
-    return greatest;
-}
-
-void qlm_choose_symmetric_qparams(const float *amax, size_t count, const struct qlm_type *type, float *scale,
-                                  int32_t *zero)
-{
-    uint64_t mode = qlm_float_mode_enter();
-    int32_t bound = (1 << (type->bits - 1)) - 1, middle = type->max - bound;
-    uint32_t greatest = divide_magnitudes(amax, count, qlm_pin((float)bound), scale);
-    for (size_t i = 0; i < count; i++) zero[i] = middle;
-    for (size_t i = 0; greatest >= qlm_float_bits(SAFE_MAGNITUDE) && i < count; i++) {
-        if (amax[i] < SAFE_MAGNITUDE) continue;
-        scale[i] = symmetric_params(-(double)amax[i], (double)amax[i], type).scale;
     }
     qlm_float_mode_leave(mode);
 }
@@ -142,7 +72,7 @@ static enum qlm_status interval_params(double lo, double hi, const struct qlm_ty
                                        int *constant)
 {
     *scale = (float)((hi - lo) / (type->max - type->min + 1));
-    *constant = *scale <= SCALE_WITHOUT_INVERSE;
+    *constant = *scale <= QLM_SCALE_WITHOUT_INVERSE;
     if (*constant) {
         *scale = 1.0f;
         *offset = (float)((lo + hi) / 2);
@@ -163,22 +93,23 @@ enum qlm_status qlm_interval_params(float min, float max, const struct qlm_type 
     return status;
 }
 
-/* A float16 has 10 bits of fraction, so the 13 low bits of the float32 go, upwards for positive and downwards in
- * magnitude for negative values; below 2^-14 the step is 2^-24 throughout. */
+static float half_down(float magnitude)
+{
+    if (magnitude < 0x1p-14f) return (float)(int32_t)(magnitude * 0x1p24f) * 0x1p-24f;
+    return qlm_float_from_bits(qlm_float_bits(magnitude) & ~0x1fffu);
+}
+
+/* Up means nearer to zero for negative values. */
 float qlm_round_up_half(float scale)
 {
     if (scale != scale || scale == 0) return scale;
-    if (scale > 65504.0f) return INFINITY;
     if (scale < -65504.0f) return qlm_is_finite(scale) ? -65504.0f : scale;
-    uint32_t bits = qlm_float_bits(scale), sign = bits & 0x80000000u;
-    if ((bits & 0x7fffffffu) >= 0x38800000u) /* 2^-14 */
-        return qlm_float_from_bits((sign ? bits : bits + 0x1fffu) & ~0x1fffu);
     uint64_t mode = qlm_float_mode_enter();
-    double steps = (double)qlm_pin(scale) * 0x1p24;
-    int32_t whole = (int32_t)steps; /* towards zero */
-    float rounded = qlm_pin((float)(whole + (steps > whole)) * 0x1p-24f);
+    scale = qlm_pin(scale);
+    float rounded = scale > 0 ? qlm_positive_half_up(scale) : -half_down(-scale);
+    rounded = qlm_pin(rounded);
     qlm_float_mode_leave(mode);
-    return sign && rounded == 0 ? -0.0f : rounded;
+    return rounded;
 }
 
 /* ---- powers --------------------------------------------------------------------------------------------------- */

@@ -70,9 +70,12 @@ def quantize(x: F32, layout: Layout, dtype: str, lo: int, hi: int, scale: F32, z
     """clamp(rint(x / scale) + zero, lo, hi) to `out`, of x's size.  Stops at the first value that is not finite and
     returns its flat index, else -1."""
 
-def quantize_found(x: F32, layout: Layout, dtype: str, symmetric: bool, out: Codes) -> tuple[F32, I32, int]:
+def quantize_found(
+    x: F32, layout: Layout, dtype: str, symmetric: bool, out: Codes, half: bool = False
+) -> tuple[F32, I32, int]:
     """(scale, zero, bad): codes to `out` by the parameters of each run's own range, found in the same pass.  The layout
-    has one run for each parameter, all of one length; bad as quantize returns it."""
+    has one run for each parameter, all of one length; bad as quantize returns it.  half: scales rounded up to float16,
+    inf past 65504, before zero points and codes are chosen with them."""
 
 def quantize_interval(x: F32, layout: Layout, dtype: str, min: F32, scale: F32, constant: U8, out: Codes) -> int:
     """qmin + clamp(floor((x - min) / scale), 0, levels - 1) to `out`, 0 where constant; returns as quantize does."""

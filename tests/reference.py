@@ -168,8 +168,9 @@ def inverse_overflows(scale) -> bool:
     return not np.isfinite(F32(1) / F32(scale))
 
 
-def choose_qparams(low, high, dtype: str, symmetric: bool) -> tuple[np.float32, int]:
-    """Scale and zero point of the range [low, high]: float64, the scale rounded to float32 once."""
+def choose_qparams(low, high, dtype: str, symmetric: bool, half: bool = False) -> tuple[np.float32, int]:
+    """Scale and zero point of the range [low, high]: float64, the scale rounded to float32 once (half: then up to
+    float16, infinite past it, before the zero point is chosen)."""
     kind = CodeType(dtype)
     low, high = float(F32(low)), float(F32(high))
     first, last = kind.bounds(symmetric)
@@ -182,10 +183,13 @@ def choose_qparams(low, high, dtype: str, symmetric: bool) -> tuple[np.float32, 
     scale = F32(span / steps) if span else F32(1)
     if inverse_overflows(scale):
         scale = F32(2.0**-126)
+    if half:
+        with np.errstate(over="ignore"):
+            scale = round_up_half(scale)
     if not symmetric:
         zero = int(min(max(np.rint(kind.min - low / float(scale)), kind.min), kind.max))
     reach = max(zero - first, last - zero)
-    if not np.isfinite(F32(reach) * scale):
+    if not half and not np.isfinite(F32(reach) * scale):
         exact = float(FLT_MAX) / reach
         scale = F32(exact)
         if float(scale) > exact:

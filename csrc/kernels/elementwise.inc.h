@@ -133,26 +133,6 @@ QLM_INLINE v16i greatest_magnitudes(const float *x, size_t n)
     return v16_i_max_u(even, odd);
 }
 
-/* Groups that are missing count as zeros.  With a constant count and length all stays in registers. */
-QLM_INLINE int amax_of_some(const float *x, size_t groups, size_t n, float *amax)
-{
-    v16i lanes[16];
-#pragma GCC unroll 16
-    for (size_t g = 0; g < 16; g++) lanes[g] = g < groups ? greatest_magnitudes(x + g * n, n) : v16_i_set1(0);
-    v16i greatest = v16_i_max_of_each(lanes);
-    v16_f_store_n(amax, groups, v16_i_as_f(greatest));
-    return v16_m_any(v16_f_not_lt(v16_i_as_f(greatest), v16_f_set1(__builtin_inff())));
-}
-
-QLM_KERNEL(int, amax_groups_f32)(const float *x, size_t groups, size_t n, float *amax)
-{
-    int bad = 0;
-    for (; groups >= 16; groups -= 16, x += 16 * n, amax += 16)
-        bad |= n == SHORT_GROUP ? amax_of_some(x, 16, SHORT_GROUP, amax) : amax_of_some(x, 16, n, amax);
-    if (groups) bad |= amax_of_some(x, groups, n, amax);
-    return bad;
-}
-
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
 QLM_KERNEL(int, quantize_f32_8)
@@ -166,24 +146,6 @@ QLM_KERNEL(int, quantize_f32_16)
 /* Groups of a multiple of 16 elements keep the alignment of the first. */
 QLM_INLINE int can_stream(int stream, const void *out, size_t n)
 { return stream && (uintptr_t)out % 16 == 0 && n % 16 == 0; }
-
-QLM_KERNEL(int, quantize_groups_f32_8)
-(const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out,
- int stream)
-{
-    struct grid_bounds bounds = grid_bounds_of(lo, hi);
-    struct group_places places = {.lo = lo, .hi = hi};
-    int bad = 0;
-    bounds.stream = can_stream(stream, out, n);
-    for (size_t g = 0; g < groups; g += GROUPS_AT_A_TIME) {
-        size_t count = groups - g < GROUPS_AT_A_TIME ? groups - g : GROUPS_AT_A_TIME;
-        group_places_of(&places, count, scale + g, zero ? zero + g : 0, bounds.slack);
-        bad |= zero ? some_groups_to_bytes(x + g * n, count, n, &places, 1, &bounds, out + g * n)
-                    : some_groups_to_bytes(x + g * n, count, n, &places, 0, &bounds, out + g * n);
-    }
-    if (bounds.stream) streams_end();
-    return bad;
-}
 
 QLM_KERNEL(int, quantize_cols_f32_8)
 (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out)

@@ -46,14 +46,15 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *
  * range_f32        widen [*min, *max] by the finite values of x; returns 1 if any value was not finite
  * range_cols_f32   the same element by element: min[i], max[i] widened by x[i]
- * amax_groups_f32  amax[g] = greatest |x| of group g, n elements each, behind one another; 1 if any x was not finite
- *                  (its group's amax is then infinite or NaN)
  * quantize_f32_8   out[i] = low byte of clamp(rint(x / scale) + zero, lo, hi), |lo|, |hi|, |zero| <= 512, integers;
  *                  returns 1 if any x was not finite (its code is then unspecified)
  * quantize_f32_16  the same into two bytes; lo, hi, zero within +-65535
  * quantize_groups_f32_8  quantize_f32_8 of each group with scale[g] and zero[g] (NULL: 0)
  *                  stream: store past the caches where alignment allows
- * quantize_cols_*  the same with scale[i] and zero[i]
+ * quantize_symmetric_f32_8   the same with the scale that each group's range gives (numerics.md, "Parameters"), which
+ * is stored, and the zero point middle; lo, hi = middle -+ bound.  half: the scale is rounded up to float16, infinite
+ * past 65504.  Where an x is not finite its group's scale and codes are unspecified quantize_asymmetric_f32_8  the same
+ * with each group's own zero point, which is stored too quantize_cols_*  the same with scale[i] and zero[i]
  * interval_f32_8   out[i] = low byte of lo + clamp(floor((x - min) / scale), 0, levels - 1), all in float64;
  *                  levels <= 256; returns 1 if any x was not finite
  * dequantize_T_f32 out[i] = (q - zero) * scale + offset, three rounded operations; offset -0.0 adds nothing
@@ -79,11 +80,16 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
 #define QLM_COMMON_KERNELS(X)                                                                                          \
     X(int, range_f32, (const float *x, size_t n, float *min, float *max))                                              \
     X(int, range_cols_f32, (const float *x, size_t n, float *min, float *max))                                         \
-    X(int, amax_groups_f32, (const float *x, size_t groups, size_t n, float *amax))                                    \
     X(int, quantize_f32_8, (const float *x, size_t n, float scale, float zero, float lo, float hi, uint8_t *out))      \
     X(int, quantize_f32_16, (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out))    \
     X(int, quantize_groups_f32_8,                                                                                      \
       (const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi,           \
+       uint8_t *out, int stream))                                                                                      \
+    X(int, quantize_symmetric_f32_8,                                                                                   \
+      (const float *x, size_t groups, size_t n, float bound, float middle, int half, float *scale, uint8_t *out,       \
+       int stream))                                                                                                    \
+    X(int, quantize_asymmetric_f32_8,                                                                                  \
+      (const float *x, size_t groups, size_t n, float lo, float hi, int half, float *scale, int32_t *zero,             \
        uint8_t *out, int stream))                                                                                      \
     X(int, quantize_cols_f32_8,                                                                                        \
       (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out))             \

@@ -9,6 +9,7 @@
 #include "functions.inc.h"
 #include "quantize.inc.h"
 #include "elementwise.inc.h"
+#include "groups.inc.h"
 #include "rows.inc.h"
 #include "epilogue.inc.h"
 

@@ -25,6 +25,7 @@ struct grid_bounds {
     v64b top, first; /* hi - lo, lo */
     v16i top_word, first_word;
     int stream; /* store past the caches */
+    int inside; /* no place is beyond the last code: nothing to clamp */
 };
 
 struct place {
@@ -123,7 +124,10 @@ QLM_INLINE int near_step(const struct places *p, const struct grid_bounds *b)
 { return __builtin_expect(v64_any_low(p->part[0], p->part[1], p->part[2], p->part[3], b->border), 0); }
 
 QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b)
-{ return v64_b_add(v64_b_min(v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]), b->top), b->first); }
+{
+    v64b whole = v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]);
+    return v64_b_add(b->inside ? whole : v64_b_min(whole, b->top), b->first);
+}
 
 /* A branch that is always the same one costs less than two loops of each kind. */
 QLM_INLINE void store_bytes(uint8_t *out, const struct places *p, const struct grid_bounds *b)
@@ -196,71 +200,6 @@ QLM_INLINE int quantize_span(const float *x, size_t n, float scale, float zero, 
     struct place place = place_for(codes, bounds.slack);
     return bytes == 1 ? blocks_to_bytes(x, n, &place, &bounds, codes, out)
                       : blocks_to_words(x, n, &place, &bounds, codes, out);
-}
-
-/* ---- groups --------------------------------------------------------------------------------------------------- */
-
-#define SHORT_GROUP 32
-
-#define GROUPS_AT_A_TIME 64
-
-/* The parameters of some groups: their reciprocals are a few divisions of 16, whose latencies overlap. */
-struct group_places {
-    float inverse[GROUPS_AT_A_TIME], start[GROUPS_AT_A_TIME], zero[GROUPS_AT_A_TIME];
-    const float *scale;
-    float lo, hi;
-};
-
-QLM_INLINE void group_places_of(struct group_places *p, size_t groups, const float *scale, const int32_t *zero,
-                                float slack)
-{
-    p->scale = scale;
-    for (size_t g = 0; g < groups; g += 16) {
-        size_t count = groups - g < 16 ? groups - g : 16;
-        v16f zeros = zero ? v16_f_from_i(v16_i_load_n(zero + g, count)) : v16_f_set1(0.0f);
-        struct place lanes = places_for(v16_f_load_n(scale + g, count), zeros, p->lo, p->hi, slack);
-        v16_f_store(p->inverse + g, lanes.inverse);
-        v16_f_store(p->start + g, lanes.start);
-        v16_f_store(p->zero + g, zeros);
-    }
-}
-
-/* `zeros`, a constant: whether the groups have zero points; without, they all start at the first one's place. */
-QLM_INLINE struct place group_place(const struct group_places *p, size_t g, int zeros)
-{ return (struct place){v16_f_set1(p->inverse[g]), v16_f_set1(p->start[zeros ? g : 0])}; }
-
-QLM_INLINE struct codes group_codes(const struct group_places *p, size_t g)
-{ return (struct codes){p->scale[g], p->zero[g], p->lo, p->hi}; }
-
-QLM_OUTLINE int divide_pair(const float *x, const struct group_places *p, size_t g, uint8_t *out)
-{
-    return divide_span_to_bytes(x, SHORT_GROUP, group_codes(p, g), out) |
-           divide_span_to_bytes(x + SHORT_GROUP, SHORT_GROUP, group_codes(p, g + 1), out + SHORT_GROUP);
-}
-
-/* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
-QLM_INLINE int pair_to_bytes(const float *x, const struct group_places *p, size_t g, int zeros,
-                             const struct grid_bounds *b, uint8_t *out)
-{
-    struct place first = group_place(p, g, zeros), second = group_place(p, g + 1, zeros);
-    struct places places = {{place_of(x, 64, 0, &first), place_of(x, 64, 1, &first), place_of(x, 64, 2, &second),
-                             place_of(x, 64, 3, &second)}};
-    if (near_step(&places, b)) return divide_pair(x, p, g, out);
-    store_bytes(out, &places, b);
-    return 0;
-}
-
-QLM_INLINE int some_groups_to_bytes(const float *x, size_t groups, size_t n, const struct group_places *p, int zeros,
-                                    const struct grid_bounds *b, uint8_t *out)
-{
-    size_t g = 0;
-    int bad = 0;
-    for (; n == SHORT_GROUP && g + 2 <= groups; g += 2) bad |= pair_to_bytes(x + g * n, p, g, zeros, b, out + g * n);
-    for (; g < groups; g++) {
-        struct place place = group_place(p, g, zeros);
-        bad |= blocks_to_bytes(x + g * n, n, &place, b, group_codes(p, g), out + g * n);
-    }
-    return bad;
 }
 
 /* ---- columns -------------------------------------------------------------------------------------------------- */

@@ -23,8 +23,9 @@
  *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose
  *                      high bits are zero
  *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255
- *   v16_i_max_of_each  lane l is the greatest, unsigned, of the lanes of a[l]
- *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
+ *   v16_i_greatest(x, n, order)  lane l: the greatest, in that order, of the bits of the n floats from x + l n on; n is
+ * a multiple of 32; with AS_MAGNITUDES NaN may be passed over reduce             lanes l and l + 8, then l + 4, l + 2,
+ * l + 1
  */
 #ifndef QLM_TEMPLATE_H
 #define QLM_TEMPLATE_H
@@ -44,6 +45,29 @@
 #define QLM_NAME_EXPAND(name, isa) QLM_NAME_PASTE(name, isa)
 #define QLM_NAME(name) QLM_NAME_EXPAND(name, QLM_ISA)
 #define QLM_KERNEL(ret, name) QLM_TARGET ret QLM_NAME(name)
+
+/* How the bits of floats are compared: as integers, or as unsigned ones without the sign. */
+enum order { AS_SIGNED, AS_UNSIGNED, AS_MAGNITUDES };
+
+/* Where vectors have no better way. */
+#define QLM_GREATEST_BY_REDUCE                                                                                         \
+    QLM_INLINE v16i v16_greater(v16i a, v16i b, enum order order)                                                      \
+    { return order == AS_SIGNED ? v16_i_max_s(a, b) : v16_i_max_u(a, b); }                                             \
+                                                                                                                       \
+    QLM_INLINE v16i v16_ordered(v16f x, enum order order)                                                              \
+    { return order == AS_MAGNITUDES ? v16_i_and(v16_f_as_i(x), v16_i_set1(INT32_MAX)) : v16_f_as_i(x); }               \
+                                                                                                                       \
+    QLM_INLINE v16i v16_i_greatest(const float *x, size_t n, enum order order)                                         \
+    {                                                                                                                  \
+        int32_t greatest[16];                                                                                          \
+        for (int l = 0; l < 16; l++, x += n) {                                                                         \
+            v16i lanes = v16_ordered(v16_f_load(x), order);                                                            \
+            for (size_t i = 16; i < n; i += 16)                                                                        \
+                lanes = v16_greater(lanes, v16_ordered(v16_f_load(x + i), order), order);                              \
+            greatest[l] = order == AS_SIGNED ? v16_i_reduce_max_s(lanes) : (int32_t)v16_i_reduce_max_u(lanes);         \
+        }                                                                                                              \
+        return v16_i_load(greatest);                                                                                   \
+    }
 
 /* The loads and stores of at most 16 elements, from those that each vec_<isa>.h defines. */
 #define QLM_LOAD_N(name, type, lanes)                                                                                  \

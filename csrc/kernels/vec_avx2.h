@@ -359,29 +359,16 @@ QLM_AVX2_REDUCE(v16_f_reduce_add, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
 QLM_AVX2_REDUCE(v16_f_reduce_min, _mm256_min_ps, _mm_min_ps, _mm_min_ss)
 QLM_AVX2_REDUCE(v16_f_reduce_max, _mm256_max_ps, _mm_max_ps, _mm_max_ss)
 
-/* Each step halves the lanes of two registers' maxima and puts them side by side. */
-QLM_INLINE __m256i v16_avx2_max_step32(__m256i a, __m256i b)
-{ return _mm256_max_epu32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)); }
-
-QLM_INLINE __m256i v16_avx2_max_step64(__m256i a, __m256i b)
-{ return _mm256_max_epu32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)); }
-
-QLM_INLINE __m256i v16_avx2_max_of_four(const v16i a[4])
+QLM_INLINE __m256i ymm_greater_magnitude(__m256 a, __m256 b)
 {
-    __m256i by8[4];
-    for (int i = 0; i < 4; i++) by8[i] = _mm256_max_epu32(a[i].lo, a[i].hi);
-    return v16_avx2_max_step64(v16_avx2_max_step32(by8[0], by8[1]), v16_avx2_max_step32(by8[2], by8[3]));
+    __m256 bits = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX));
+    return _mm256_max_epu32(_mm256_castps_si256(_mm256_and_ps(a, bits)), _mm256_castps_si256(_mm256_and_ps(b, bits)));
 }
 
-QLM_INLINE __m256i v16_avx2_max_of_eight(const v16i a[8])
-{
-    __m256i first = v16_avx2_max_of_four(a), second = v16_avx2_max_of_four(a + 4);
-    return _mm256_max_epu32(_mm256_permute2x128_si256(first, second, 0x20),
-                            _mm256_permute2x128_si256(first, second, 0x31));
-}
+#include "vec_ymm.h"
 
-QLM_INLINE v16i v16_i_max_of_each(const v16i a[16])
-{ return QLM_AVX2_BOTH(v16i, v16_avx2_max_of_eight(a), v16_avx2_max_of_eight(a + 8)); }
+QLM_INLINE v16i v16_i_greatest(const float *x, size_t n, enum order order)
+{ return QLM_AVX2_BOTH(v16i, ymm_greatest_of_eight(x, n, order), ymm_greatest_of_eight(x + 8 * n, n, order)); }
 
 #define QLM_AVX2_REDUCE_INTS(type, name, op256, op128)                                                                 \
     QLM_INLINE type name(v16i a)                                                                                       \

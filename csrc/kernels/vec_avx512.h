@@ -234,22 +234,16 @@ QLM_AVX512_REDUCE(v16_f_reduce_add, _mm256_add_ps, _mm_add_ps, _mm_add_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_min, _mm256_min_ps, _mm_min_ps, _mm_min_ss)
 QLM_AVX512_REDUCE(v16_f_reduce_max, _mm256_max_ps, _mm_max_ps, _mm_max_ss)
 
-/* Each step halves the lanes of two registers' maxima and puts them side by side. */
-QLM_INLINE v16i v16_avx512_max_of_four(const v16i a[4])
-{
-    v16i first = v16_i_max_u(_mm512_unpacklo_epi32(a[0], a[1]), _mm512_unpackhi_epi32(a[0], a[1]));
-    v16i second = v16_i_max_u(_mm512_unpacklo_epi32(a[2], a[3]), _mm512_unpackhi_epi32(a[2], a[3]));
-    return v16_i_max_u(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
-}
+/* vrangeps takes the operand of the greater magnitude and drops its sign. */
+QLM_INLINE __m256i ymm_greater_magnitude(__m256 a, __m256 b)
+{ return _mm256_castps_si256(_mm256_range_ps(a, b, 0x0B)); }
 
-QLM_INLINE v16i v16_avx512_max_quarters(v16i a, v16i b)
-{ return v16_i_max_u(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD)); }
+#include "vec_ymm.h"
 
-QLM_INLINE v16i v16_i_max_of_each(const v16i a[16])
+QLM_INLINE v16i v16_i_greatest(const float *x, size_t n, enum order order)
 {
-    v16i first = v16_avx512_max_quarters(v16_avx512_max_of_four(a), v16_avx512_max_of_four(a + 4));
-    v16i second = v16_avx512_max_quarters(v16_avx512_max_of_four(a + 8), v16_avx512_max_of_four(a + 12));
-    return v16_avx512_max_quarters(first, second);
+    __m256i first = ymm_greatest_of_eight(x, n, order), second = ymm_greatest_of_eight(x + 8 * n, n, order);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
 }
 
 QLM_INLINE uint32_t v16_i_reduce_min_u(v16i a) { return _mm512_reduce_min_epu32(a); }

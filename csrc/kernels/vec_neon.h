@@ -348,18 +348,13 @@ QLM_INLINE int32_t v16_i_reduce_max_s(v16i a)
 QLM_INLINE uint32_t v16_i_reduce_max_u(v16i a)
 { return vmaxvq_u32(vreinterpretq_u32_s32(QLM_NEON_MAX_U(QLM_NEON_MAX_U(a.q0, a.q1), QLM_NEON_MAX_U(a.q2, a.q3)))); }
 
-QLM_INLINE v16i v16_i_max_of_each(const v16i a[16])
-{
-    uint32_t greatest[16];
-    for (int l = 0; l < 16; l++) greatest[l] = v16_i_reduce_max_u(a[l]);
-    return v16_i_load((const int32_t *)greatest);
-}
-
 QLM_INLINE uint32_t v16_i_reduce_min_u(v16i a)
 { return vminvq_u32(vreinterpretq_u32_s32(QLM_NEON_MIN_U(QLM_NEON_MIN_U(a.q0, a.q1), QLM_NEON_MIN_U(a.q2, a.q3)))); }
 
 QLM_INLINE int32_t v16_i_reduce_add(v16i a)
 { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q0, a.q1), vaddq_s32(a.q2, a.q3))); }
+
+QLM_GREATEST_BY_REDUCE
 
 QLM_CANONICAL_BY_SELECT
 

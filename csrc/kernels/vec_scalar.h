@@ -301,14 +301,9 @@ QLM_SCALAR_REDUCE(v16_f_reduce_max, float, v16f, x > y ? x : y)
 QLM_SCALAR_REDUCE(v16_i_reduce_add, int32_t, v16i, QLM_WRAP(x, +, y))
 QLM_SCALAR_REDUCE(v16_i_reduce_max_s, int32_t, v16i, x > y ? x : y)
 QLM_SCALAR_REDUCE(v16_i_reduce_max_u, int32_t, v16i, (uint32_t)x > (uint32_t)y ? x : y)
-QLM_INLINE v16i v16_i_max_of_each(const v16i a[16])
-{
-    v16i r;
-    QLM_EACH(l) r.lane[l] = v16_i_reduce_max_u(a[l]);
-    return r;
-}
-
 QLM_SCALAR_REDUCE(v16_i_reduce_min_u, int32_t, v16i, (uint32_t)x < (uint32_t)y ? x : y)
+
+QLM_GREATEST_BY_REDUCE
 
 QLM_CANONICAL_BY_SELECT
 

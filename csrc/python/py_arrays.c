@@ -174,7 +174,7 @@ QLM_FUNCTION(quantize)
 struct found {
     struct job *job;
     size_t n; /* elements of a run */
-    int symmetric;
+    int symmetric, half;
     float *scale;
     int32_t *zero;
 };
@@ -183,8 +183,8 @@ static enum qlm_status found_slice(void *context, size_t begin, size_t end)
 {
     const struct found *found = context;
     struct job *job = found->job;
-    job->bad = qlm_quantize_found(job->x, found->n, job->params, begin, end, &job->type, found->symmetric, found->scale,
-                                  found->zero, job->out);
+    job->bad = qlm_quantize_found(job->x, found->n, job->params, begin, end, &job->type, found->symmetric, found->half,
+                                  found->scale, found->zero, job->out);
     return job->bad == SIZE_MAX ? QLM_OK : QLM_NONFINITE;
 }
 
@@ -211,14 +211,18 @@ QLM_FUNCTION(quantize_found)
 {
     (void)module;
     static const struct qlm_signature signature = {
-        "quantize_found", 5, 5, {"x", "layout", "dtype", "symmetric", "out"}};
-    PyObject *bound[5], *scale, *zero, *result = NULL;
+        "quantize_found", 5, 6, {"x", "layout", "dtype", "symmetric", "out", "half"}};
+    PyObject *bound[6], *scale, *zero, *result = NULL;
     struct job job = {0};
     struct found found = {.job = &job};
     size_t size;
     if (qlm_bind(&signature, args, nargs, kwnames, bound) || take_input(bound[0], bound[1], &job, &size)) return NULL;
     if (take_type(bound[2], &job) || qlm_take_flag(bound[3], "symmetric", 0, &found.symmetric)) return NULL;
-    if (take_runs(&job.layout, &found.n)) return NULL;
+    if (qlm_take_flag(bound[5], "half", 0, &found.half) || take_runs(&job.layout, &found.n)) return NULL;
+    if (found.half && job.type.bits > 8) {
+        PyErr_Format(PyExc_ValueError, "half scales are for codes of at most 8 bits, got %S", bound[2]);
+        return NULL;
+    }
     if (take_target(bound[4], qlm_code_element(job.type.code), size, &job)) return NULL;
     scale = qlm_result(NULL, "out", QLM_FLOAT32, 1, &job.params);
     zero = qlm_result(NULL, "out", QLM_INT32, 1, &job.params);
@@ -425,7 +429,7 @@ PyMethodDef qlm_arrays_methods[] = {
     QLM_METHOD(quantize, "quantize(x, layout, dtype, lo, hi, scale, zero, out) -> bad\n\n"
                          "Codes clamp(rint(x / scale) + zero, lo, hi) to out. Stops at the first value that is not "
                          "finite and returns its flat index; else -1."),
-    QLM_METHOD(quantize_found, "quantize_found(x, layout, dtype, symmetric, out) -> (scale, zero, bad)\n\n"
+    QLM_METHOD(quantize_found, "quantize_found(x, layout, dtype, symmetric, out, half=False) -> (scale, zero, bad)\n\n"
                                "Codes to out by the parameters of the range of each whole run, found in the same pass, "
                                "float32 and int32. bad: as quantize returns."),
     QLM_METHOD(quantize_interval,

@@ -120,16 +120,6 @@ static int32_t *maybe_zeros(struct rng *rng, const struct qlm_type *type, size_t
     return zero;
 }
 
-static void amax_groups_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
-{
-    struct groups groups = drawn_groups(rng);
-    float *x = drawn_floats(rng, rng_flavour(rng), 1.0f, groups.count * groups.n);
-    float *amax = operand(groups.count * sizeof *amax);
-    record_int(record, kernels->amax_groups_f32(x, groups.count, groups.n, amax));
-    for (size_t g = 0; g < groups.count; g++)
-        if (qlm_is_finite(amax[g])) record_floats(record, amax + g, 1);
-}
-
 static void quantize_groups_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     struct groups groups = drawn_groups(rng);
@@ -145,6 +135,41 @@ static void quantize_groups_f32_8(const struct qlm_kernels *kernels, struct rng 
                                                       codes, (int)rng_below(rng, 2)));
     record_codes(record, x, codes, 1, size);
 }
+
+/* Rows too, of which a batch is one; finite values of any size. */
+static void quantize_found(const struct qlm_kernels *kernels, struct rng *rng, struct record *record, int symmetric)
+{
+    struct groups groups = drawn_groups(rng);
+    if (!rng_below(rng, 4)) groups = (struct groups){rng_below(rng, 5), 1 + rng_below(rng, 5000)};
+    const struct qlm_type *type = &test_types[rng_below(rng, 4)];
+    size_t size = groups.count * groups.n;
+    float *x = operand(size * sizeof *x), *scale = operand(groups.count * sizeof *scale);
+    int32_t *zero = operand(groups.count * sizeof *zero), bound = (1 << (type->bits - 1)) - 1;
+    for (size_t g = 0; g < groups.count; g++)
+        fill_floats(rng, rng_flavour(rng), rng_scale(rng), x + g * groups.n, groups.n);
+    uint8_t *codes = operand(size);
+    int half = (int)rng_below(rng, 2), stream = (int)rng_below(rng, 2);
+    int bad = symmetric ? kernels->quantize_symmetric_f32_8(x, groups.count, groups.n, (float)bound,
+                                                            (float)(type->max - bound), half, scale, codes, stream)
+                        : kernels->quantize_asymmetric_f32_8(x, groups.count, groups.n, (float)type->min,
+                                                             (float)type->max, half, scale, zero, codes, stream);
+    record_int(record, bad);
+    for (size_t g = 0; g < groups.count; g++) {
+        size_t finite = 0;
+        while (finite < groups.n && qlm_is_finite(x[g * groups.n + finite])) finite++;
+        if (finite < groups.n) continue;
+        record_floats(record, scale + g, 1);
+        if (!qlm_is_finite(scale[g])) continue;
+        if (!symmetric) record_int(record, zero[g]);
+        record_codes(record, x + g * groups.n, codes + g * groups.n, 1, groups.n);
+    }
+}
+
+static void quantize_symmetric_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{ quantize_found(kernels, rng, record, 1); }
+
+static void quantize_asymmetric_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{ quantize_found(kernels, rng, record, 0); }
 
 static void interval_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
@@ -248,10 +273,11 @@ static void lsq_f32(const struct qlm_kernels *kernels, struct rng *rng, struct r
 const struct kernel_case element_kernel_cases[] = {
     {"range_f32", range_f32},
     {"range_cols_f32", range_cols_f32},
-    {"amax_groups_f32", amax_groups_f32},
     {"quantize_f32_8", quantize_f32_8},
     {"quantize_f32_16", quantize_f32_16},
     {"quantize_groups_f32_8", quantize_groups_f32_8},
+    {"quantize_symmetric_f32_8", quantize_symmetric_f32_8},
+    {"quantize_asymmetric_f32_8", quantize_asymmetric_f32_8},
     {"quantize_cols_f32_8", quantize_cols_f32_8},
     {"quantize_cols_f32_16", quantize_cols_f32_16},
     {"interval_f32_8", interval_f32_8},

@@ -36,24 +36,6 @@ static void test_choose(void)
     check(isfinite(most.scale * 127) && isinf(nextafterf(most.scale, INFINITY) * 127), "the largest symmetric scale");
 }
 
-/* Magnitudes of any bits, and those around the borders. */
-static void test_many_symmetric(void)
-{
-    struct rng rng = {71};
-    for (int round = 0; round < 2000; round++) {
-        const struct qlm_type *type = &test_types[rng_below(&rng, TYPE_COUNT)];
-        float amax[40], scale[40];
-        int32_t zero[40];
-        size_t count = rng_below(&rng, 41);
-        for (size_t i = 0; i < count; i++) do
-                amax[i] = fabsf(qlm_float_from_bits((uint32_t)rng_below(&rng, (uint64_t)1 << 32)));
-            while (!qlm_is_finite(amax[i]));
-        if (count > 2) amax[0] = 0, amax[1] = FLT_MAX, amax[2] = 0x1p-127f;
-        qlm_choose_symmetric_qparams(amax, count, type, scale, zero);
-        for (size_t i = 0; i < count; i++) check_params(-amax[i], amax[i], type, 1, scale[i], zero[i]);
-    }
-}
-
 static void test_interval(void)
 {
     const struct qlm_type *u8 = &test_types[1], *s8 = &test_types[0];
@@ -110,7 +92,6 @@ static void test_smoothquant(void)
 void test_qparams(void)
 {
     test_choose();
-    test_many_symmetric();
     test_interval();
     test_round_up_half();
     test_smoothquant();

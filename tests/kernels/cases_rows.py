@@ -62,17 +62,6 @@ def group_shapes(setting: Setting) -> list[tuple[int, int]]:
     return [setting.choice(*shapes), (67, 32)] if setting.few else shapes
 
 
-@cases_of("amax_groups_f32")
-def amax_groups(setting: Setting) -> Iterator[Case]:
-    for groups, n in group_shapes(setting):
-        for values in float_sets(setting.rng, max(groups * n, 1)):
-            x = values[: groups * n]
-            finite = np.isfinite(x).reshape(groups, n).all(1)
-            amax = np.abs(x).reshape(groups, n).max(1).astype(F32)
-            given = {"x": x, "groups": groups, "n": n, "amax": poison(groups, np.dtype(F32))}
-            yield Case(given, {"amax": amax}, int(not finite.all()), free={"amax": ~finite})
-
-
 @cases_of("range_cols_f32")
 def range_columns(setting: Setting) -> Iterator[Case]:
     for values in float_sets(setting.rng, widest(setting)):
@@ -150,8 +139,65 @@ def quantize_groups(setting: Setting) -> Iterator[Case]:
         ]
         x = np.concatenate([np.zeros(0, F32), *rows])
         given = {"x": x, "groups": groups, "n": n, "scale": scale, "zero": zeros, "lo": low, "hi": high}
-        given["stream"] = int(rng.integers(2))
-        yield code_case(given, np.concatenate([np.zeros(0, np.int32), *codes]), "out", np.dtype(np.uint8))
+        for stream in (0, 1):
+            codes_in_all = np.concatenate([np.zeros(0, np.int32), *codes])
+            yield code_case(given | {"stream": stream}, codes_in_all, "out", np.dtype(np.uint8))
+
+
+def found_rows(setting: Setting, groups: int, n: int) -> np.ndarray:
+    """Groups whose ranges lie anywhere, zeros and the ends of the types among them."""
+    rng = setting.rng
+    spread = np.where(rng.random(groups) < 0.4, rng.uniform(-88, 88, groups), rng.uniform(-6, 2, groups))
+    rows = rng.standard_normal((groups, n)).astype(F32) * np.exp(spread).astype(F32)[:, None]
+    kind = rng.integers(0, 12, groups)
+    rows[kind == 0] = 0
+    rows[kind == 1] = np.abs(rows[kind == 1])
+    rows[kind == 2] = -np.abs(rows[kind == 2])
+    rows[kind == 3] = special(rng, rows[kind == 3].size).reshape(-1, n)
+    ends = kind == 4  # every code of the grid, and its ties
+    rows[ends] = (rng.integers(-254, 255, rows[ends].shape) / 2 * np.exp(spread[ends])[:, None]).astype(F32)
+    rows[~np.isfinite(rows)] = 1.0
+    rows[kind == 5] = with_non_finite(rng, rows[kind == 5].reshape(-1), setting.choice(0.0, 0.05)).reshape(-1, n)
+    return rows
+
+
+FOUND_SHAPES = ((16, 32), (33, 32), (35, 64), (16, 128), (5, 128), (3, 256), (2, 1024), (4, 2048), (3, 2049), (2, 4096))
+
+
+def found_shapes(setting: Setting) -> list[tuple[int, int]]:
+    """One batch and several, whole and not; rows that are batches of one."""
+    if setting.few:
+        return [setting.choice(*FOUND_SHAPES[:5]), setting.choice(*FOUND_SHAPES[5:])]
+    return [*group_shapes(setting), *FOUND_SHAPES]
+
+
+@cases_of("quantize_symmetric_f32_8", "quantize_asymmetric_f32_8")
+def quantize_found(setting: Setting, kernel: str) -> Iterator[Case]:
+    symmetric = kernel == "quantize_symmetric_f32_8"
+    for groups, n in found_shapes(setting):
+        for half in (0, 1):
+            dtype = setting.choice("int8", "uint8", "int4", "uint4")
+            rows, kind = found_rows(setting, groups, n), ref.CodeType(dtype)
+            low, high = kind.bounds(symmetric)
+            finite = np.isfinite(rows).all(1)
+            params = [
+                ref.choose_qparams(*ref.finite_range(row), dtype, symmetric, bool(half)) for row in rows
+            ]  # of rows that are not finite they are unspecified
+            scale = np.array([s for s, _ in params], F32)
+            zero = np.array([z for _, z in params], np.int32)
+            usable = finite & np.isfinite(scale)
+            codes = [ref.quantize(row, s, z, low, high) for row, (s, z) in zip(rows, params, strict=True)]
+            outputs = {"scale": scale, "out": np.array(codes, np.int32).reshape(groups, n).astype(np.uint8).reshape(-1)}
+            free = {"scale": ~finite, "out": np.repeat(~usable, n)}
+            given = {"x": rows.reshape(-1), "groups": groups, "n": n, "half": half, "scale": poison(groups, F32)}
+            if symmetric:
+                given |= {"bound": (high - low) // 2, "middle": high - (high - low) // 2}
+            else:
+                given |= {"lo": low, "hi": high, "zero": poison(groups, np.int32)}
+                outputs["zero"], free["zero"] = zero, ~usable
+            given["out"] = poison(groups * n, np.uint8)
+            for stream in (0, 1):
+                yield Case(given | {"stream": stream}, outputs, int(not finite.all()), free=free)
 
 
 @cases_of("quantize_f32_16")
@@ -256,9 +302,10 @@ def dequantize_groups(setting: Setting, kernel: str) -> Iterator[Case]:
             for g, s in enumerate(scale)
         ]
         given = {"q": codes, "groups": groups, "n": n, "scale": scale, "zero": zero, "offset": offset}
-        given["stream"] = int(rng.integers(2))
+        given["out"] = poison(groups * n, F32)
         expected = np.concatenate([np.zeros(0, F32), *rows])
-        yield Case(given | {"out": poison(groups * n, F32)}, {"out": expected}, any_nan=True)
+        for stream in (0, 1):
+            yield Case(given | {"stream": stream}, {"out": expected}, any_nan=True)
 
 
 @cases_of(*(f"dequantize_cols_{code}_f32" for code in CODE_TYPES))

@@ -1,0 +1,293 @@
+/* groups.inc.h: codes of groups that lie behind one another, by scales that are given or found.
+ *
+ * Groups are taken a batch at a time, in two steps: their parameters, a lane each, then their codes.  The parameters of
+ * a batch come before the codes of the one before it, so that its loads and divisions, which wait, run beside work that
+ * does not; and codes ask for the batch after the next, so that finding ranges reads L1.  Longer rows are batches of
+ * one, whose codes come at once, as two of them would not stay in L1.
+ */
+#include "params.h"
+
+#define SHORT_GROUP 32
+#define BATCH_GROUPS 16
+#define BATCH_FLOATS 2048
+/* Up to this length groups' ranges are found side by side. */
+#define TREE_LENGTH 128
+
+enum origin { GIVEN, SYMMETRIC, ASYMMETRIC };
+
+struct groups {
+    const float *x;
+    size_t count, n;
+    enum origin origin;
+    float lo, hi, bound, middle; /* bound, middle: of symmetric codes */
+    int half;
+    const float *scale;
+    const int32_t *zero; /* NULL: `middle` */
+    float *found_scale;  /* where scale and zero point, when they are found */
+    int32_t *found_zero;
+    uint8_t *out;
+    struct grid_bounds bounds;
+};
+
+struct batch {
+    float inverse[BATCH_GROUPS], start[BATCH_GROUPS], zero[BATCH_GROUPS];
+};
+
+/* ---- parameters ----------------------------------------------------------------------------------------------- */
+
+/* The missing lanes of a batch that is not full repeat the first. */
+QLM_INLINE v16i greatest_magnitude_of_each(const float *x, size_t count, size_t n)
+{
+    if (count == BATCH_GROUPS && n % 32 == 0 && n <= TREE_LENGTH) return v16_i_greatest(x, n, AS_MAGNITUDES);
+    int32_t lanes[BATCH_GROUPS] = {0};
+    for (size_t l = 0; l < count; l++) lanes[l] = (int32_t)v16_i_reduce_max_u(greatest_magnitudes(x + l * n, n));
+    for (size_t l = count; l < BATCH_GROUPS; l++) lanes[l] = lanes[0];
+    return v16_i_load(lanes);
+}
+
+QLM_INLINE struct bits_range bits_range_of_each(const float *x, size_t count, size_t n)
+{
+    if (count == BATCH_GROUPS && n % 32 == 0 && n <= TREE_LENGTH)
+        return (struct bits_range){v16_i_greatest(x, n, AS_SIGNED), v16_i_greatest(x, n, AS_UNSIGNED)};
+    int32_t highest[BATCH_GROUPS] = {0}, lowest[BATCH_GROUPS] = {0};
+    for (size_t l = 0; l < count; l++) {
+        struct bits_range bits = bits_range_of(x + l * n, n);
+        highest[l] = v16_i_reduce_max_s(bits.highest);
+        lowest[l] = (int32_t)v16_i_reduce_max_u(bits.lowest);
+    }
+    for (size_t l = count; l < BATCH_GROUPS; l++) {
+        highest[l] = highest[0];
+        lowest[l] = lowest[0];
+    }
+    return (struct bits_range){v16_i_load(highest), v16_i_load(lowest)};
+}
+
+/* The ends of float16 are rare: without them a lane is an addition and a mask. */
+QLM_INLINE v16f halves_up(v16f scale)
+{
+    v16m small = v16_f_lt(scale, v16_f_set1(0x1p-14f)), large = v16_f_not_lt(scale, v16_f_set1(65504.0f));
+    v16i bits = v16_i_add(v16_f_as_i(scale), v16_i_set1(0x1fff));
+    if (!v16_m_any(v16_m_or(small, large))) return v16_i_as_f(v16_i_and(bits, v16_i_set1(~0x1fff)));
+    float lanes[BATCH_GROUPS];
+    v16_f_store(lanes, scale);
+    for (int l = 0; l < BATCH_GROUPS; l++) lanes[l] = qlm_positive_half_up(lanes[l]);
+    return v16_f_load(lanes);
+}
+
+QLM_OUTLINE void symmetric_scales(const float *amax, double bound, float *scale)
+{
+    for (int l = 0; l < BATCH_GROUPS; l++) scale[l] = qlm_bounded_scale(qlm_symmetric_scale(amax[l], bound), bound);
+}
+
+/* A quotient of float32 values that is rounded to float64 first and then to float32 is the one that is rounded once: it
+ * is no nearer than 2^-49 of itself to a midpoint that it does not equal, and float64 rounds by 2^-53.  So float32 does
+ * where neither a scale nor its inverse is near an end of the type. */
+QLM_INLINE void find_symmetric(const struct groups *s, size_t at, size_t count, size_t n, struct batch *b)
+{
+    v16f amax = v16_i_as_f(greatest_magnitude_of_each(s->x + at * n, count, n)), one = v16_f_set1(1.0f);
+    v16m some = v16_f_gt(amax, v16_f_set1(0.0f)), large = v16_f_not_lt(amax, v16_f_set1(0x1p100f));
+    v16m small = v16_m_and(some, v16_f_lt(amax, v16_f_set1(0x1p-90f)));
+    v16f scale = v16_f_select(some, v16_f_div(amax, v16_f_set1(s->bound)), one);
+    int rare = v16_m_any(v16_m_or(small, large));
+    if (rare) {
+        float lanes[BATCH_GROUPS], found[BATCH_GROUPS];
+        v16_f_store(lanes, amax);
+        symmetric_scales(lanes, s->bound, found);
+        scale = v16_f_load(found);
+    }
+    if (s->half) scale = halves_up(scale);
+    v16_f_store_n(s->found_scale + at, count, scale);
+    if (rare)
+        v16_f_store(b->inverse, places_for(scale, v16_f_set1(s->middle), s->lo, s->hi, s->bounds.slack).inverse);
+    else
+        v16_f_store(b->inverse, v16_f_div(v16_f_set1(0x1p16f), scale));
+}
+
+/* Loops over lanes, of float64: compilers make vectors of them where their number is not known. */
+QLM_INLINE void find_asymmetric(const struct groups *s, size_t at, size_t count, size_t n, struct batch *b)
+{
+    struct bits_range bits = bits_range_of_each(s->x + at * n, count, n);
+    v16f none = v16_f_set1(0.0f);
+    v16f low = v16_f_min(v16_i_as_f(bits.lowest), none), high = v16_f_max(v16_i_as_f(bits.highest), none);
+    float lo[BATCH_GROUPS], hi[BATCH_GROUPS], scale[BATCH_GROUPS] = {0};
+    int32_t zero[BATCH_GROUPS] = {0};
+    double first = s->lo, last = s->hi;
+    v16_f_store(lo, low);
+    v16_f_store(hi, high);
+    for (size_t l = 0; l < count; l++) scale[l] = qlm_asymmetric_scale(lo[l], hi[l], last - first);
+    if (s->half) v16_f_store(scale, halves_up(v16_f_load(scale)));
+    for (size_t l = 0; l < count; l++) zero[l] = (int32_t)qlm_zero_point(lo[l], scale[l], first, last);
+    if (v16_m_any(v16_f_not_lt(v16_f_sub(high, low), v16_f_set1(QLM_SAFE_RANGE))) && !s->half)
+        for (size_t l = 0; l < count; l++) scale[l] = qlm_bounded_scale(scale[l], qlm_farther(zero[l], first, last));
+    v16f scales = v16_f_load(scale), zeros = v16_f_from_i(v16_i_load(zero));
+    struct place place = places_for(scales, zeros, s->lo, s->hi, s->bounds.slack);
+    v16_f_store_n(s->found_scale + at, count, scales);
+    v16_i_store_n(s->found_zero + at, count, v16_i_load(zero));
+    v16_f_store(b->inverse, place.inverse);
+    v16_f_store(b->start, place.start);
+    v16_f_store(b->zero, zeros);
+}
+
+QLM_INLINE void take_given(const struct groups *s, size_t at, size_t count, struct batch *b)
+{
+    v16f zeros = s->zero ? v16_f_from_i(v16_i_load_n(s->zero + at, count)) : v16_f_set1(0.0f);
+    struct place place = places_for(v16_f_load_n(s->scale + at, count), zeros, s->lo, s->hi, s->bounds.slack);
+    v16_f_store(b->inverse, place.inverse);
+    v16_f_store(b->start, place.start);
+    v16_f_store(b->zero, zeros);
+}
+
+QLM_INLINE void take_parameters(const struct groups *s, size_t at, size_t count, size_t n, struct batch *b)
+{
+    if (s->origin == SYMMETRIC)
+        find_symmetric(s, at, count, n, b);
+    else if (s->origin == ASYMMETRIC)
+        find_asymmetric(s, at, count, n, b);
+    else
+        take_given(s, at, count, b);
+}
+
+/* ---- codes ---------------------------------------------------------------------------------------------------- */
+
+/* `zeros`, a constant: whether the groups have zero points of their own; without, all start at one place. */
+QLM_INLINE struct place group_place(const struct batch *b, size_t g, int zeros)
+{ return (struct place){v16_f_set1(b->inverse[g]), v16_f_set1(b->start[zeros ? g : 0])}; }
+
+QLM_OUTLINE int divide_group(const struct groups *s, size_t g, float zero, size_t from, size_t count)
+{
+    struct codes codes = {s->scale[g], zero, s->lo, s->hi};
+    size_t at = g * s->n + from;
+    return divide_span_to_bytes(s->x + at, count, codes, s->out + at);
+}
+
+QLM_INLINE void ask_for(const float *x, size_t ahead)
+{
+    for (size_t i = 0; ahead && i < 64; i += 16) __builtin_prefetch(x + ahead + i);
+}
+
+/* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
+QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g, int zeros)
+{
+    const float *x = s->x + (at + g) * SHORT_GROUP;
+    struct place first = group_place(b, g, zeros), second = group_place(b, g + 1, zeros);
+    struct places places = {{place_of(x, 64, 0, &first), place_of(x, 64, 1, &first), place_of(x, 64, 2, &second),
+                             place_of(x, 64, 3, &second)}};
+    if (near_step(&places, &s->bounds))
+        return divide_group(s, at + g, b->zero[g], 0, SHORT_GROUP) |
+               divide_group(s, at + g + 1, b->zero[g + 1], 0, SHORT_GROUP);
+    store_bytes(s->out + (at + g) * SHORT_GROUP, &places, &s->bounds);
+    return 0;
+}
+
+QLM_INLINE int group_to_bytes(const struct groups *s, size_t g, size_t n, const struct place *p, float zero,
+                              size_t ahead)
+{
+    const float *x = s->x + g * n;
+    struct codes codes = {s->scale[g], zero, s->lo, s->hi};
+    size_t i = 0;
+    int bad = 0;
+    for (; i + 64 <= n; i += 64) {
+        ask_for(x + i, ahead);
+        bad |= block_to_bytes(x + i, 64, p, &s->bounds, codes, s->out + g * n + i);
+    }
+    if (i < n) bad |= block_to_bytes(x + i, n - i, p, &s->bounds, codes, s->out + g * n + i);
+    return bad;
+}
+
+QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, size_t n, const struct batch *b,
+                              int zeros, size_t ahead)
+{
+    size_t g = 0;
+    int bad = 0;
+    for (; n == SHORT_GROUP && g + 2 <= count; g += 2) {
+        ask_for(s->x + (at + g) * n, ahead);
+        bad |= pair_to_bytes(s, at, b, g, zeros);
+    }
+    for (; g < count; g++) {
+        struct place place = group_place(b, g, zeros);
+        bad |= group_to_bytes(s, at + g, n, &place, b->zero[g], ahead);
+    }
+    return bad;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------- */
+
+QLM_INLINE size_t least_of(size_t a, size_t b) { return a < b ? a : b; }
+
+/* n is s->n, or the constant 32, for a loop of its own. */
+QLM_INLINE int groups_to_bytes(const struct groups *s, size_t n, int zeros)
+{
+    struct batch batches[2];
+    size_t fitting = n <= BATCH_FLOATS / BATCH_GROUPS ? BATCH_GROUPS : n <= BATCH_FLOATS ? BATCH_FLOATS / n : 1;
+    size_t batch = s->origin == GIVEN ? BATCH_GROUPS : fitting;
+    size_t lag = s->origin == GIVEN || n <= BATCH_FLOATS ? batch : 0,
+           ahead = s->origin == GIVEN ? 0 : (lag + batch) * n;
+    v16f zero = v16_f_set1(s->middle), start = v16_f_set1((s->middle - s->lo + 0.5f) * 0x1p16f + s->bounds.slack);
+    int bad = 0, odd = 0;
+    for (int i = 0; i < 2; i++) {
+        v16_f_store(batches[i].zero, zero);
+        v16_f_store(batches[i].start, start);
+    }
+    for (size_t at = 0; at < s->count + lag; at += batch, odd = !odd) {
+        if (at < s->count) take_parameters(s, at, least_of(batch, s->count - at), n, &batches[odd]);
+        if (at < lag) continue;
+        bad |= batch_to_bytes(s, at - lag, least_of(batch, s->count + lag - at), n, &batches[lag ? !odd : odd], zeros,
+                              ahead);
+    }
+    return bad;
+}
+
+QLM_INLINE int quantize_groups(struct groups *s, int stream, int zeros)
+{
+    s->bounds = grid_bounds_of(s->lo, s->hi);
+    s->bounds.stream = can_stream(stream, s->out, s->n);
+    s->bounds.inside = s->origin == SYMMETRIC; /* |x| <= amax, whose code is the bound */
+    int bad = s->n == SHORT_GROUP ? groups_to_bytes(s, SHORT_GROUP, zeros) : groups_to_bytes(s, s->n, zeros);
+    if (s->bounds.stream) streams_end();
+    return bad;
+}
+
+QLM_KERNEL(int, quantize_groups_f32_8)
+(const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out,
+ int stream)
+{
+    struct groups s = {
+        .x = x, .count = groups, .n = n, .origin = GIVEN, .lo = lo, .hi = hi, .scale = scale, .zero = zero, .out = out};
+    return zero ? quantize_groups(&s, stream, 1) : quantize_groups(&s, stream, 0);
+}
+
+QLM_KERNEL(int, quantize_symmetric_f32_8)
+(const float *x, size_t groups, size_t n, float bound, float middle, int half, float *scale, uint8_t *out, int stream)
+{
+    struct groups s = {.x = x,
+                       .count = groups,
+                       .n = n,
+                       .origin = SYMMETRIC,
+                       .lo = middle - bound,
+                       .hi = middle + bound,
+                       .bound = bound,
+                       .middle = middle,
+                       .half = half,
+                       .scale = scale,
+                       .found_scale = scale,
+                       .out = out};
+    return quantize_groups(&s, stream, 0);
+}
+
+QLM_KERNEL(int, quantize_asymmetric_f32_8)
+(const float *x, size_t groups, size_t n, float lo, float hi, int half, float *scale, int32_t *zero, uint8_t *out,
+ int stream)
+{
+    struct groups s = {.x = x,
+                       .count = groups,
+                       .n = n,
+                       .origin = ASYMMETRIC,
+                       .lo = lo,
+                       .hi = hi,
+                       .half = half,
+                       .scale = scale,
+                       .found_scale = scale,
+                       .found_zero = zero,
+                       .out = out};
+    return quantize_groups(&s, stream, 1);
+}
