@@ -51,10 +51,12 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * quantize_f32_16  the same into two bytes; lo, hi, zero within +-65535
  * quantize_groups_f32_8  quantize_f32_8 of each group with scale[g] and zero[g] (NULL: 0)
  *                  stream: store past the caches where alignment allows
- * quantize_symmetric_f32_8   the same with the scale that each group's range gives (numerics.md, "Parameters"), which
- * is stored, and the zero point middle; lo, hi = middle -+ bound.  half: the scale is rounded up to float16, infinite
- * past 65504.  Where an x is not finite its group's scale and codes are unspecified quantize_asymmetric_f32_8  the same
- * with each group's own zero point, which is stored too quantize_cols_*  the same with scale[i] and zero[i]
+ * quantize_symmetric_f32_8  the same with the scale of each group's range (numerics.md, "Parameters"), which is stored,
+ *                  and the zero point middle; lo, hi = middle -+ bound.  half: the scale is rounded up to float16,
+ *                  infinite past 65504.  Where an x is not finite its group's scale and codes are unspecified, and the
+ *                  codes where a scale is infinite
+ * quantize_asymmetric_f32_8  the same with each group's own zero point, which is stored too
+ * quantize_cols_*  the same with scale[i] and zero[i]
  * interval_f32_8   out[i] = low byte of lo + clamp(floor((x - min) / scale), 0, levels - 1), all in float64;
  *                  levels <= 256; returns 1 if any x was not finite
  * dequantize_T_f32 out[i] = (q - zero) * scale + offset, three rounded operations; offset -0.0 adds nothing
