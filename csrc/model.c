@@ -29,15 +29,13 @@ static void layernorm_task(void *context, size_t index, unsigned worker)
     const struct layernorm_job *job = context;
     size_t block = rows_per_task(job->n), end = qlm_min_size((index + 1) * block, job->rows);
     (void)worker;
-    for (size_t row = index * block; row < end; row++) {
-        const float *x = job->x + row * job->n;
-        float *out = job->out + row * job->n;
-        if (job->y) {
-            qlm_kernels_in_use->add_f32(x, job->y + row * job->n, job->n, out);
-            x = out;
-        }
-        qlm_kernels_in_use->layernorm_f32(x, job->n, job->gain, job->bias, job->eps, out);
+    size_t at = index * block * job->n, rows = end - index * block;
+    const float *x = job->x + at;
+    if (job->y) {
+        qlm_kernels_in_use->add_f32(x, job->y + at, rows * job->n, job->out + at);
+        x = job->out + at;
     }
+    qlm_kernels_in_use->layernorm_f32(x, rows, job->n, job->gain, job->bias, job->eps, job->out + at);
 }
 
 void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,

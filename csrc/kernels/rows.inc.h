@@ -2,50 +2,69 @@
 
 QLM_INLINE v16f add_squares(v16f sum, v16f x) { return v16_f_add(sum, v16_f_mul(x, x)); }
 
-QLM_INLINE v16f row_sum(const float *x, size_t n)
-{
-    v16f sum = v16_f_set1(0.0f);
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) sum = v16_f_add(sum, v16_f_load(x + i));
-    if (i < n) sum = v16_f_add(sum, v16_f_load_part(x + i, n - i));
-    return sum;
-}
-
-/* The sum of fl((x - mean)^2). */
-QLM_INLINE v16f row_deviation(const float *x, size_t n, v16f mean)
-{
-    v16f sum = v16_f_set1(0.0f);
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) sum = add_squares(sum, v16_f_sub(v16_f_load(x + i), mean));
-    if (i < n) {
-        v16f d = v16_f_sub(v16_f_load_part(x + i, n - i), mean);
-        sum = add_squares(sum, v16_f_select(v16_m_first(n - i), d, v16_f_set1(0.0f)));
-    }
-    return sum;
-}
+/* Sums of a row are one chain of additions, and three quotients wait for one another: rows are taken some at a time, so
+ * that these overlap. */
+#define NORM_ROWS 4
 
 struct layernorm {
-    v16f mean, inverse; /* 1 / sqrt(variance + eps) */
     const float *x, *gain, *bias;
+    size_t n;
+    float eps, *out;
 };
 
-QLM_INLINE v16f layernorm_step(const struct layernorm *l, size_t i, size_t count)
+QLM_INLINE v16f row_mean(v16f sums, size_t n) { return v16_f_set1(v16_f_reduce_add(sums) / (float)n); }
+
+/* 1 / sqrt(variance + eps) */
+QLM_INLINE v16f row_inverse(v16f squares, const struct layernorm *l)
 {
-    v16f d = v16_f_sub(v16_f_load_n(l->x + i, count), l->mean);
-    v16f scaled = v16_f_mul(v16_f_mul(d, l->inverse), v16_f_load_n(l->gain + i, count));
-    return v16_f_canonical(v16_f_add(scaled, v16_f_load_n(l->bias + i, count)));
+    float variance = v16_f_reduce_add(squares) / (float)l->n;
+    return v16_f_div(v16_f_set1(1.0f), v16_f_sqrt(v16_f_set1(variance + l->eps)));
+}
+
+/* Adds fl((x - mean)^2) of `count` elements. */
+QLM_INLINE v16f add_deviations(v16f sum, const float *x, size_t count, v16f mean)
+{
+    v16f d = v16_f_sub(v16_f_load_n(x, count), mean);
+    return add_squares(sum, count < 16 ? v16_f_select(v16_m_first(count), d, v16_f_set1(0.0f)) : d);
+}
+
+QLM_INLINE void layernorm_step(const struct layernorm *l, size_t rows, const v16f *mean, const v16f *inverse, size_t i,
+                               size_t count)
+{
+    v16f gain = v16_f_load_n(l->gain + i, count), bias = v16_f_load_n(l->bias + i, count);
+#pragma GCC unroll 4
+    for (size_t r = 0; r < rows; r++) {
+        v16f d = v16_f_sub(v16_f_load_n(l->x + r * l->n + i, count), mean[r]);
+        v16f y = v16_f_add(v16_f_mul(v16_f_mul(d, inverse[r]), gain), bias);
+        v16_f_store_n(l->out + r * l->n + i, count, v16_f_canonical(y));
+    }
+}
+
+#define NORM_EACH_ROW _Pragma("GCC unroll 4") for (size_t r = 0; r < rows; r++)
+
+QLM_INLINE void layernorm_rows(const struct layernorm *l, const size_t rows)
+{
+    v16f sum[NORM_ROWS], mean[NORM_ROWS], inverse[NORM_ROWS];
+    size_t n = l->n, whole = n / 16 * 16;
+    NORM_EACH_ROW sum[r] = v16_f_set1(0.0f);
+    for (size_t i = 0; i < whole; i += 16) NORM_EACH_ROW sum[r] = v16_f_add(sum[r], v16_f_load(l->x + r * n + i));
+    if (whole < n) NORM_EACH_ROW sum[r] = v16_f_add(sum[r], v16_f_load_part(l->x + r * n + whole, n - whole));
+    NORM_EACH_ROW mean[r] = row_mean(sum[r], n);
+    NORM_EACH_ROW sum[r] = v16_f_set1(0.0f);
+    for (size_t i = 0; i < whole; i += 16) NORM_EACH_ROW sum[r] = add_deviations(sum[r], l->x + r * n + i, 16, mean[r]);
+    if (whole < n) NORM_EACH_ROW sum[r] = add_deviations(sum[r], l->x + r * n + whole, n - whole, mean[r]);
+    NORM_EACH_ROW inverse[r] = row_inverse(sum[r], l);
+    for (size_t i = 0; i < whole; i += 16) layernorm_step(l, rows, mean, inverse, i, 16);
+    if (whole < n) layernorm_step(l, rows, mean, inverse, whole, n - whole);
 }
 
 QLM_KERNEL(void, layernorm_f32)
-(const float *x, size_t n, const float *gain, const float *bias, float eps, float *out)
+(const float *x, size_t rows, size_t n, const float *gain, const float *bias, float eps, float *out)
 {
-    struct layernorm l = {.x = x, .gain = gain, .bias = bias};
-    l.mean = v16_f_set1(v16_f_reduce_add(row_sum(x, n)) / (float)n);
-    float variance = v16_f_reduce_add(row_deviation(x, n, l.mean)) / (float)n;
-    l.inverse = v16_f_div(v16_f_set1(1.0f), v16_f_sqrt(v16_f_set1(variance + eps)));
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) v16_f_store(out + i, layernorm_step(&l, i, 16));
-    if (i < n) v16_f_store_part(out + i, n - i, layernorm_step(&l, i, n - i));
+    struct layernorm l = {x, gain, bias, n, eps, out};
+    for (; rows >= NORM_ROWS; rows -= NORM_ROWS, l.x += NORM_ROWS * n, l.out += NORM_ROWS * n)
+        layernorm_rows(&l, NORM_ROWS);
+    for (; rows; rows--, l.x += n, l.out += n) layernorm_rows(&l, 1);
 }
 
 /* The largest fl(x * scale); NaN counts for nothing, as the second operand of v16_f_max is the one that is kept. */

@@ -161,11 +161,11 @@ static void affine_f32(const struct qlm_kernels *kernels, struct rng *rng, struc
 
 static void layernorm_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
-    size_t n = 1 + rng_length(rng);
-    float *x = drawn_floats(rng, rng_flavour(rng), n), *gain = drawn_floats(rng, PLAIN, n);
-    float *bias = drawn_floats(rng, PLAIN, n), *out = rng_below(rng, 2) ? x : operand(n * sizeof *out);
-    kernels->layernorm_f32(x, n, gain, bias, rng_below(rng, 2) ? 1e-12f : 1e-5f, out);
-    record_floats(record, out, n);
+    size_t n = 1 + rng_length(rng), rows = rng_below(rng, 8), all = rows * n;
+    float *x = drawn_floats(rng, rng_flavour(rng), all), *gain = drawn_floats(rng, PLAIN, n);
+    float *bias = drawn_floats(rng, PLAIN, n), *out = rng_below(rng, 2) ? x : operand(all * sizeof *out);
+    kernels->layernorm_f32(x, rows, n, gain, bias, rng_below(rng, 2) ? 1e-12f : 1e-5f, out);
+    record_floats(record, out, all);
 }
 
 static void softmax_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)

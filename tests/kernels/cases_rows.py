@@ -328,14 +328,17 @@ def dequantize_columns(setting: Setting, kernel: str) -> Iterator[Case]:
 
 @cases_of("layernorm_f32")
 def layernorm(setting: Setting) -> Iterator[Case]:
+    """Rows are taken four at a time; each case has at most twice as many and all but one."""
     rng = setting.rng
     for values in float_sets(rng, widest(setting)):
         gain, bias = normal(rng, values.size), normal(rng, values.size)
         eps = setting.choice(F32(1e-12), F32(1e-5), F32(0))
         for n in setting.lengths[1:]:
-            x = values[:n]
-            given = {"x": x, "n": n, "gain": gain[:n], "bias": bias[:n], "eps": eps, "out": poison(n, F32)}
-            yield Case(given, {"out": ref.layernorm(x, gain[:n], bias[:n], eps)})
+            rows = int(rng.integers(8))
+            x = np.stack([rng.permutation(values[:n]) for _ in range(rows)]) if rows else np.empty((0, n), F32)
+            given = {"x": x, "rows": rows, "n": n, "gain": gain[:n], "bias": bias[:n], "eps": eps}
+            out = ref.layernorm(x, gain[:n], bias[:n], eps)
+            yield Case(given | {"out": poison(rows * n, F32)}, {"out": out.reshape(-1)})
 
 
 @cases_of("softmax_f32")
