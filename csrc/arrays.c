@@ -219,7 +219,7 @@ static int found_bytes(const struct found_job *job, struct qlm_run run)
         return kernels->quantize_asymmetric_f32_8(x, run.groups, run.count, q->lo, q->hi, job->half, scale,
                                                   job->zero + run.param, codes, q->stream);
     float bound = (q->hi - q->lo) / 2, middle = q->hi - bound;
-    for (size_t i = 0; i < run.groups; i++) job->zero[run.param + i] = (int32_t)middle;
+    for (size_t i = 0; job->zero && i < run.groups; i++) job->zero[run.param + i] = (int32_t)middle;
     return kernels->quantize_symmetric_f32_8(x, run.groups, run.count, bound, middle, job->half, scale, codes,
                                              q->stream);
 }
@@ -238,7 +238,7 @@ static int choose_by_range(const struct found_job *job, struct qlm_run run)
     qlm_choose_many_qparams(min, max, run.groups, &job->type, job->symmetric, params);
     for (size_t i = 0; i < run.groups; i++) {
         job->scale[run.param + i] = params[i].scale;
-        job->zero[run.param + i] = params[i].zero;
+        if (job->zero) job->zero[run.param + i] = params[i].zero;
     }
     return 0;
 }

@@ -77,6 +77,24 @@ def quantize_found(
     has one run for each parameter, all of one length; bad as quantize returns it.  half: scales rounded up to float16,
     inf past 65504, before zero points and codes are chosen with them."""
 
+def quantize_direct(
+    x: object,
+    dtype: str,
+    axis: object,
+    group_size: object,
+    symmetric: object,
+    scale: object,
+    zero_point: object,
+    out: object,
+) -> tuple[Codes, Any, Any] | None:
+    """(codes, scale, zero point) as qlm.quantize gives them where every array is plain; None where one is not, does not
+    fit or is not finite."""
+
+def dequantize_direct(
+    values: object, axis: object, group_size: object, scale: object, zero_point: object, offset: object, out: object
+) -> F32 | None:
+    """What the codes stand for, where every array is plain; else None."""
+
 def quantize_interval(x: F32, layout: Layout, dtype: str, min: F32, scale: F32, constant: U8, out: Codes) -> int:
     """qmin + clamp(floor((x - min) / scale), 0, levels - 1) to `out`, 0 where constant; returns as quantize does."""
 

@@ -112,6 +112,10 @@ def quantize(
         codes where `scale` is given); "raise" is a ValueError with the first index.
     out: an array of the codes' dtype and x's shape, of any strides; it becomes `.values`.
     """
+    if observer is _NAME and grid is _AFFINE and nonfinite is _RAISE and type(dtype) is str and dtype in dtypes.TYPES:
+        direct = _core.quantize_direct(x, dtype, axis, group_size, symmetric, scale, zero_point, out)
+        if direct is not None:
+            return _of_direct(direct, dtypes.TYPES[dtype], axis, group_size)
     qtype = dtypes.get(dtype)
     choice("grid", grid, GRIDS)
     choice("nonfinite", nonfinite, ("raise", "saturate"))
@@ -134,7 +138,16 @@ def quantize(
     return QTensor._make(deliver(buffer, out), params, qtype, subject.axis, subject.group_size)
 
 
+# A call's own time counts: the literals of defaults, and of most callers, are these objects.
+_NAME, _AFFINE, _RAISE = "minmax", "affine", "raise"
 _MINMAX = observers.MinMax()
+
+
+def _of_direct(direct: tuple[Array, Any, Any], qtype: QType, axis: Any, group_size: Any) -> QTensor:
+    """What the C core made in one step."""
+    values, scale, zero_point = direct
+    number = axis if axis is None or axis >= 0 else axis + values.ndim
+    return QTensor._make(values, Params(scale, zero_point), qtype, number, group_size)
 
 
 def _watcher(observer: object) -> observers.Observer:
@@ -149,7 +162,7 @@ def _quantize_observed(
     subject: _Subject, qtype: QType, symmetric: bool, watcher: observers.Observer, saturate: bool, buffer: Array
 ) -> Params:
     by_definition = symmetric and qtype.signed
-    if _is_minmax(watcher) and not saturate and _in_short_runs(subject.layout):
+    if _is_minmax(watcher) and not saturate and in_short_runs(subject.layout):
         scale, zero, bad = _core.quantize_found(subject.data, subject.layout, qtype.name, symmetric, buffer)
         subject.refuse(bad)
     else:
@@ -196,7 +209,7 @@ def _quantize_interval(subject: _Subject, qtype: QType, saturate: bool, buffer: 
     return Params(shaped(scale, shape), None, shaped(offset, shape))
 
 
-def _in_short_runs(where: Layout) -> bool:
+def in_short_runs(where: Layout) -> bool:
     """Whether each parameter has one run of elements, as rows and groups have, short enough to stay in a cache."""
     outer, _, inner, group = where
     length = group or inner
@@ -293,7 +306,7 @@ def quantize_dynamic(
     A 2-D x gives axis=0 and scales [n]; any other shape one group per row, scales [..., 1].  group_size: that many
     neighbours of a row share a scale instead.  ValueError: a NaN or an infinity, an x of no axes.
     """
-    source = as_real(x, "x")
+    source = x if type(x) is np.ndarray and x.dtype is _FLOAT32 else as_real(x, "x")
     if not source.ndim:
         raise ValueError("x must have at least one axis")
     if group_size is None and source.ndim == 2:

@@ -179,6 +179,13 @@ class QTensor:
 
         out: a float32 array of that shape, of any strides.
         """
+        direct = _core.dequantize_direct(
+            self._values, self._axis, self._group_size, self._scale, self._zero_point, self._offset, out
+        )
+        return self._dequantize(out) if direct is None else direct
+
+    def _dequantize(self, out: Array | None) -> Floats:
+        """The same of any arrays."""
         check_out(out, self.shape, _FLOAT32)
         codes = contiguous(self._values, self._qtype.storage)
         scale, zero, offset = (

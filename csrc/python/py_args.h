@@ -91,6 +91,11 @@ int qlm_take_codes(PyObject *object, const char *name, enum qlm_code *code, stru
 PyObject *qlm_result(PyObject *out, const char *name, enum qlm_element element, int ndim, const size_t *shape);
 static inline void *qlm_data(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
 
+/* An exact array of this type number that kernels can read as it is. */
+int qlm_is_plain(PyObject *object, int number);
+/* Whether two such arrays share memory. */
+int qlm_overlap(PyArrayObject *a, PyArrayObject *b);
+
 /* (outer, channels, inner, group), which must describe `size` elements; *params: how many parameters it has. */
 int qlm_take_layout(PyObject *object, size_t size, struct qlm_layout *layout, size_t *params);
 /* Row starts of sequences, int64, from 0 to `rows` without a step back: a copy to be freed by PyMem_Free, so that

@@ -256,11 +256,7 @@ QLM_FUNCTION(linear)
 /* A residual to be checked for NaN beyond this would hold the GIL for too long. */
 #define DIRECT_MAX ((size_t)1 << 20)
 
-static int is_plain(PyObject *object)
-{
-    return PyArray_CheckExact(object) && PyArray_DESCR((PyArrayObject *)object)->type_num == NPY_FLOAT32 &&
-           PyArray_ISCARRAY_RO((PyArrayObject *)object);
-}
+static int is_plain(PyObject *object) { return qlm_is_plain(object, NPY_FLOAT32); }
 
 static int all_finite(const float *values, size_t n)
 {
@@ -270,12 +266,7 @@ static int all_finite(const float *values, size_t n)
 }
 
 static int shares_memory(PyArrayObject *out, PyObject *object)
-{
-    if (!qlm_given(object)) return 0;
-    PyArrayObject *other = (PyArrayObject *)object;
-    const char *a = PyArray_BYTES(out), *b = PyArray_BYTES(other);
-    return a < b + PyArray_NBYTES(other) && b < a + PyArray_NBYTES(out);
-}
+{ return qlm_given(object) && qlm_overlap(out, (PyArrayObject *)object); }
 
 /* The last axis of x, [..., k], and how many rows are before it; 0 where there is nothing to do or x is not plain. */
 static int read_x(PyObject *object, struct qlm_linear_input *input)

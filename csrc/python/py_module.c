@@ -28,8 +28,9 @@ PyObject *qlm_raise_status(PyObject *module, enum qlm_status status, size_t inde
 
 static int add_functions(PyObject *module)
 {
-    PyMethodDef *const groups[] = {qlm_cpu_methods,    qlm_params_methods, qlm_arrays_methods, qlm_packed_methods,
-                                   qlm_linear_methods, qlm_model_methods,  qlm_peaks_methods,  qlm_hooks_methods};
+    PyMethodDef *const groups[] = {qlm_cpu_methods,    qlm_params_methods, qlm_arrays_methods,
+                                   qlm_packed_methods, qlm_linear_methods, qlm_model_methods,
+                                   qlm_peaks_methods,  qlm_hooks_methods,  qlm_direct_methods};
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
         if (PyModule_AddFunctions(module, groups[i])) return -1;
     return 0;

@@ -19,7 +19,7 @@ PyObject *qlm_raise_status(PyObject *module, enum qlm_status status, size_t inde
 int qlm_apply_environment(void);
 
 extern PyMethodDef qlm_cpu_methods[], qlm_params_methods[], qlm_arrays_methods[], qlm_packed_methods[],
-    qlm_linear_methods[], qlm_model_methods[], qlm_peaks_methods[], qlm_hooks_methods[];
+    qlm_linear_methods[], qlm_model_methods[], qlm_peaks_methods[], qlm_hooks_methods[], qlm_direct_methods[];
 
 /* A module function that takes its arguments by position or name. */
 #define QLM_METHOD(function, doc)                                                                                      \

@@ -160,6 +160,20 @@ PyObject *qlm_result(PyObject *out, const char *name, enum qlm_element element, 
     return out;
 }
 
+/* ---- plain arrays ----------------------------------------------------------------------------------------------- */
+
+int qlm_is_plain(PyObject *object, int number)
+{
+    return PyArray_CheckExact(object) && PyArray_TYPE((PyArrayObject *)object) == number &&
+           PyArray_ISCARRAY_RO((PyArrayObject *)object);
+}
+
+int qlm_overlap(PyArrayObject *a, PyArrayObject *b)
+{
+    const char *first = PyArray_BYTES(a), *second = PyArray_BYTES(b);
+    return first < second + PyArray_NBYTES(b) && second < first + PyArray_NBYTES(a);
+}
+
 /* ---- layouts and sequences -------------------------------------------------------------------------------------- */
 
 static int layout_params(const struct qlm_layout *layout, size_t *params)

@@ -196,6 +196,12 @@ def _grouped(x: Floats, dtype: str) -> Call:
     return lambda: quantize(x, dtype, group_size=GROUP, out=out)
 
 
+def _halves(x: Floats) -> Call:
+    """As recipes quantize weights: each scale a float16, the codes in a new array."""
+    scheme = _groups(GROUP)
+    return lambda: round_to_nearest(x, scheme, "x")
+
+
 def _plain(what: str) -> tuple[str, ...]:
     """With ordinary and with streaming stores, whichever is faster at the size."""
     return what, f"{what} stream"
@@ -210,5 +216,6 @@ ARRAY_WORKS = (
     ArrayWork("quantize int8 g32", _plain("quantize"), lambda x: _grouped(x, "int8"), (("dtype", "int8"),)),
     ArrayWork("dequantize int8 g32", _plain("dequantize"), lambda x: _dequantize(x, None, "int8", GROUP)),
     ArrayWork("quantize int4 g32", _plain("quantize"), lambda x: _grouped(x, "int4"), (("dtype", "int4"),)),
+    ArrayWork("quantize int4 g32 float16", _plain("quantize"), _halves),
     ArrayWork("dequantize int4 g32", _plain("dequantize"), lambda x: _dequantize(x, None, "int4", GROUP)),
 )
