@@ -304,13 +304,13 @@ static void attend(const struct attention_8 *a, size_t head, size_t row, size_t 
     kernels->linear_8(m, a->keys, a->k_depth / kernels->k_step,
                       a->q_codes + row * a->q_stride + head * a->dim * left_size(a), a->q_stride,
                       a->k_panels + head * a->keys * a->k_depth, q_zero, NULL, a->k_sums + head * a->keys, NULL,
-                      a->k_scale, a->q_scale + row, NULL, NULL, 0, scores, a->keys, 0);
+                      a->k_scale, a->q_scale + row, NULL, NULL, 0, scores, a->keys, 0, NULL, 0);
     for (size_t i = 0; i < m; i++)
         inverse[i] = 1.0f / (float)kernels->left_weights(scores + i * a->keys, a->tokens, weights + i * a->w_stride);
     kernels->linear_8(m, a->dim, a->v_depth / kernels->k_step, weights, a->w_stride,
                       a->v_panels + head * a->columns * a->v_depth, w_zero, NULL, a->v_sums + head * a->dim, NULL,
                       a->v_scale + head * a->dim, inverse, NULL, NULL, 0, a->out + row * a->width + head * a->dim,
-                      a->width, 0);
+                      a->width, 0, NULL, 0);
 }
 
 static void head_task(void *context, size_t head, unsigned worker)

@@ -13,7 +13,8 @@ struct qlm_job {
     size_t count;              /* outputs, of one packed layout */
     size_t begin, end;         /* rows */
     size_t blocks;             /* that the rows are cut into evenly */
-    size_t panels, runs;       /* of all outputs together; runs of panels a task takes */
+    size_t panels, width;      /* panels and columns of all outputs together */
+    size_t runs;               /* of panels; a task takes one */
     int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
     struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
     int far;                   /* of qlm_left */

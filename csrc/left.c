@@ -73,6 +73,7 @@ void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     char *rest = memory;
     size_t params = rows * layout->groups;
     left->rows = rows;
+    left->next = NULL;
     left->grouped = input_grouped(layout, input);
     left->narrow = input->type.bits <= 8;
     left->zx_any = any_zx(left, layout, input);

@@ -173,6 +173,27 @@ static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_lef
     return left;
 }
 
+/* Whether the floats of the next block are asked for meanwhile: linear_8 does that. */
+static int asks_ahead(const struct qlm_job *job)
+{
+    const struct qlm_packed *weight = job->outputs[0].weight;
+    return weight->kind == QLM_PACKED_8 && weight->groups == 1 && job->input->kind != QLM_INPUT_CODES;
+}
+
+static size_t float_row_bytes(const struct qlm_job *job) { return job->input->k * sizeof(float); }
+
+/* The floats of the block after this one, as many as stay in L2 meanwhile. */
+static struct qlm_next next_block(const struct qlm_job *job, size_t block)
+{
+    struct qlm_next next = {NULL, 0, 0, 0};
+    if (block + 1 >= job->blocks || !asks_ahead(job)) return next;
+    size_t bytes = qlm_min_size(block_rows(job, block + 1) * float_row_bytes(job), job->caches.l2 / BLOCK_SHARE);
+    next.at = (const char *)job->input->x + block_begin(job, block + 1) * float_row_bytes(job);
+    next.left = next.lines = bytes / QLM_CACHE_LINE;
+    next.outputs = block_rows(job, block) * job->width;
+    return next;
+}
+
 /* A whole block: quantize, then all panels. */
 static void block_task(void *context, size_t block, unsigned worker)
 {
@@ -182,6 +203,8 @@ static void block_task(void *context, size_t block, unsigned worker)
     int8_t *expanded;
     size_t rows = block_rows(job, block);
     if (!lay_out(job, rows, &left, &expanded)) return;
+    struct qlm_next next = next_block(job, block);
+    if (next.lines) left.next = &next;
     if (fill_rows(job, &left, block_begin(job, block), 0, rows))
         run_panels(job, &left, block, 0, job->panels, expanded);
 }
@@ -270,6 +293,7 @@ static void measure(struct qlm_job *job)
         job->panels += panels_of(job->outputs[i].weight);
         outputs += job->outputs[i].weight->n;
     }
+    job->width = outputs;
     size_t elements = qlm_size_mul(outputs, rows_of(job));
     job->far = qlm_size_mul(elements, sizeof(float)) > job->caches.l2;
     job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(products_a_unit(job->outputs[0].weight));
@@ -283,12 +307,15 @@ static size_t least_rows(const struct qlm_job *job)
     return bytes <= job->caches.l3 / 2 ? ROWS_FROM_L3 : ROWS_FROM_MEMORY;
 }
 
-/* Blocks of equal size that fit L2. */
+/* Blocks of equal size that fit L2, where the next block's floats may have to fit beside it. */
 static size_t fitting_blocks(const struct qlm_job *job, size_t row_bytes)
 {
-    size_t rows = rows_of(job), room = job->caches.l2 / BLOCK_SHARE;
-    if (rows <= ROWS_FROM_L2 || qlm_size_mul(rows, row_bytes) <= room) return 1;
-    return qlm_div_up(rows, qlm_max_size(room / row_bytes, ROWS_FROM_L2));
+    size_t rows = rows_of(job), least = BLOCK_TILES * rows_a_tile(job->outputs[0].weight);
+    if (rows <= least) return 1;
+    size_t room = job->caches.l2 / BLOCK_SHARE, most = room / row_bytes;
+    if (asks_ahead(job))
+        most = qlm_min_size(most, qlm_max_size(room / qlm_max_size(float_row_bytes(job), 1), least_rows(job)));
+    return qlm_div_up(rows, qlm_max_size(most, least));
 }
 
 /* On several threads as many for each, and several only where they are of some whole tiles: low tiles have more beside

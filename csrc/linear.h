@@ -33,6 +33,12 @@ static inline int32_t qlm_packed_zero(const struct qlm_packed *packed, size_t pa
     return packed->zero ? packed->zero[param] : 0;
 }
 
+/* What is read after the products of a block, to be asked for meanwhile. */
+struct qlm_next {
+    const char *at;
+    size_t left, lines, outputs; /* lines left, lines in all, outputs over which they are spread */
+};
+
 /* A block of rows of activations, ready for the integer kernels of one packed layout.  Arrays over spans are
  * [spans][rows].  a' = code - shift is what the kernels see.
  *   grouped = 0   one scale a row, one span, no offset anywhere: the epilogue subtracts zero points in integers
@@ -41,17 +47,18 @@ static inline int32_t qlm_packed_zero(const struct qlm_packed *packed, size_t pa
 struct qlm_left {
     size_t rows, stride; /* bytes from row to row */
     int grouped;
-    int narrow;      /* codes of at most 8 bits, whatever the elements */
-    int far;         /* the outputs of the call do not fit L2 (set by linear.c) */
-    int zx_any;      /* whether any zx may be other than 0 */
-    char *elements;  /* [rows][stride] */
-    int32_t *zx;     /* what the kernels subtract from a' */
-    int32_t *rest;   /* sum over the span of (a' - zx), low 32 bits */
-    int64_t *rest64; /* the same */
-    float *sx;       /* [rows]; grouped 2: [spans][rows] */
-    float *zero;     /* [rows] zero points, grouped 1 without offsets */
-    float *offset;   /* [rows], grouped 2: [spans][rows]; NULL: the activations have no offset */
-    float *centred;  /* grouped: fl(sum over the span of (code - zero point)), times sx if grouped 2 */
+    int narrow;            /* codes of at most 8 bits, whatever the elements */
+    int far;               /* the outputs of the call do not fit L2 (set by linear.c) */
+    struct qlm_next *next; /* set by linear.c; NULL: nothing */
+    int zx_any;            /* whether any zx may be other than 0 */
+    char *elements;        /* [rows][stride] */
+    int32_t *zx;           /* what the kernels subtract from a' */
+    int32_t *rest;         /* sum over the span of (a' - zx), low 32 bits */
+    int64_t *rest64;       /* the same */
+    float *sx;             /* [rows]; grouped 2: [spans][rows] */
+    float *zero;           /* [rows] zero points, grouped 1 without offsets */
+    float *offset;         /* [rows], grouped 2: [spans][rows]; NULL: the activations have no offset */
+    float *centred;        /* grouped: fl(sum over the span of (code - zero point)), times sx if grouped 2 */
 };
 
 /* Bytes of an element of a left operand. */

@@ -125,15 +125,27 @@ static void tile_64(const struct qlm_left *left, const struct qlm_linear_output 
                     left->sx + row, to);
 }
 
+/* The share of `outputs` in the lines that are to be asked for. */
+static const char *take_lines(struct qlm_next *next, size_t outputs, size_t *lines)
+{
+    const char *at = next->at;
+    *lines = qlm_min_size(outputs * next->lines / next->outputs + 1, next->left);
+    next->left -= *lines;
+    next->at += *lines * QLM_CACHE_LINE;
+    return at;
+}
+
 static void products(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
                      const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
-    size_t column = panel * kernels->nr;
+    size_t column = panel * kernels->nr, lines = 0;
+    const char *next = NULL;
+    if (left->next) next = take_lines(left->next, m * to->n, &lines);
     kernels->linear_8(m, to->n, weight->k_padded / kernels->k_step, qlm_tile_left(left, weight, row, 0), left->stride,
                       panel_8(weight, panel, 0), left->zx + row, left->rest + row, weight->sums + column,
                       weight->zero ? weight->zero + column : NULL, weight->scale + column, left->sx + row, to->bias,
-                      to->residual, to->ld, to->out, to->ld, to->far);
+                      to->residual, to->ld, to->out, to->ld, to->far, next, lines);
 }
 
 /* With an activation, a few panels at a time: their outputs are still in L1 when it is applied. */

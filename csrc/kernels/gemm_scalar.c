@@ -62,9 +62,9 @@ QLM_KERNEL(void, gemm_8)
 QLM_KERNEL(void, linear_8)
 (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx, const int32_t *rest,
  const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, const float *residual,
- size_t ldr, float *out, size_t ldo, int far)
+ size_t ldr, float *out, size_t ldo, int far, const void *next, size_t lines)
 {
-    (void)far;
+    (void)far, (void)next, (void)lines;
     int32_t acc[QLM_SCALAR_MR_8 * NR];
     for (size_t j0 = 0; j0 < n; j0 += NR, b += kg * NR * K_STEP) {
         qlm_gemm_8_scalar(m, kg, a, lda, b, acc, NR);

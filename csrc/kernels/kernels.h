@@ -165,7 +165,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * linear_8            y[i][j] = ((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
  *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= mr_8, j < n; b is
  *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
- *                     may be NULL (no operation); far: out is unlikely to be in L2
+ *                     may be NULL (no operation); far: out is unlikely to be in L2; next: memory that the caller reads
+ *                     soon, `lines` of 64 bytes, to be asked for meanwhile
  * gemm_8_groups       t[i][j] = the chain over the groups n = 0, 1, ... of k (`group` elements each, the last may be
  *                     short, each from a multiple of ks in a and b on) of t = fma(fl(acc'), sw, t) from t = +0, or of
  *                     t = fma(fl(acc') * sw, sx, t) where sx is given; acc' = acc - zx * (sum of b) - zw * rest in
@@ -201,7 +202,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, linear_8,                                                                                                  \
       (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx,                   \
        const int32_t *rest, const int32_t *sums, const int32_t *zw, const float *sw, const float *sx,                  \
-       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))                         \
+       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far, const void *next,        \
+       size_t lines))                                                                                                  \
     X(void, gemm_8_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,         \
        const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx,                     \

@@ -18,6 +18,8 @@ struct linear {
     float *out;
     size_t ldr, ldo;
     int far;
+    const char *next; /* lines that are left to be asked for */
+    size_t lines;
 };
 
 #ifdef DOT_PAIRS
@@ -96,8 +98,33 @@ QLM_INLINE void linear_finish(const int m, const int residual, const struct line
     TILE_EACH_ROW(LINEAR_STORE_ROW);
 }
 
+/* What the caller reads next comes from L3 or memory while the products need neither: some lines each LINEAR_PART
+ * steps, as many at once would make the loads of the panel wait. */
+#define LINEAR_PART 16
+#define LINEAR_LINES 8
+
+QLM_INLINE void linear_ask(struct linear *l)
+{
+    size_t count = l->lines < LINEAR_LINES ? l->lines : LINEAR_LINES;
+    l->lines -= count;
+    for (; count; count--, l->next += 64) __builtin_prefetch(l->next, 0, 2);
+}
+
+QLM_INLINE void linear_products(const int m, size_t kg, const char *a, size_t lda, const char *b, struct linear *l,
+                                dot_sums sums)
+{
+    while (2 * m > MR && kg > LINEAR_PART) {
+        dot_take_steps(m, LINEAR_PART, a, lda, b, sums);
+        kg -= LINEAR_PART;
+        a += LINEAR_PART * K_STEP * LEFT_BYTES;
+        b += LINEAR_PART * K_STEP * NR;
+        if (l->lines) linear_ask(l);
+    }
+    dot_take_steps(m, kg, a, lda, b, sums);
+}
+
 /* m rows of one panel, whose outputs are those from j on. */
-QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, const char *b, const struct linear *l,
+QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, const char *b, struct linear *l,
                             size_t j)
 {
     dot_sums sums;
@@ -105,7 +132,7 @@ QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, c
     TILE_EACH_COLUMN(LINEAR_COLUMN, 0);
     TILE_EACH_ROW(LINEAR_FIRST_ROW);
     if (l->far) { TILE_EACH_ROW(LINEAR_ASK_ROW) }
-    dot_take_steps(m, kg, a, lda, b, sums);
+    linear_products(m, kg, a, lda, b, l, sums);
     if (l->zw) { TILE_EACH_ROW(LINEAR_ZERO_ROW) }
     if (l->residual)
         linear_finish(m, 1, l, j, sums);
@@ -118,8 +145,7 @@ QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, c
         linear_rows(i + 1, kg, a, lda, b, l, j);                                                                       \
         return;
 
-QLM_INLINE void linear_panel(size_t m, size_t kg, const char *a, size_t lda, const char *b, const struct linear *l,
-                             size_t j)
+QLM_INLINE void linear_panel(size_t m, size_t kg, const char *a, size_t lda, const char *b, struct linear *l, size_t j)
 {
     switch (m) {
         TILE_EACH_ROW(LINEAR_CASE);
@@ -168,6 +194,8 @@ QLM_INLINE void linear_begin_tail(struct linear_tail *t, size_t m, const struct 
                            t->out,
                            NR,
                            NR,
+                           0,
+                           NULL,
                            0};
 }
 
@@ -181,11 +209,11 @@ QLM_INLINE void linear_end_tail(const struct linear_tail *t, size_t m, const str
 QLM_KERNEL(void, linear_8)
 (size_t m, size_t n, size_t kg, const void *a, size_t lda, const int8_t *b, const int32_t *zx, const int32_t *rest,
  const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, const float *residual,
- size_t ldr, float *out, size_t ldo, int far)
+ size_t ldr, float *out, size_t ldo, int far, const void *next, size_t lines)
 {
     int32_t left[MR];
     for (size_t i = 0; i < m; i++) left[i] = linear_left(zx[i]);
-    const struct linear l = {left, rest, sums, zw, sw, sx, bias, residual, out, ldr, ldo, far};
+    struct linear l = {left, rest, sums, zw, sw, sx, bias, residual, out, ldr, ldo, far, next, lines};
     struct linear_tail tail;
     const char *panel = (const char *)b;
     for (size_t j = 0; j < n; j += NR, panel += kg * NR * K_STEP) {

@@ -216,7 +216,7 @@ static void linear_8(const struct qlm_kernels *kernels, struct rng *rng, struct 
     for (size_t row = 0; row < m; row += kernels->mr_8)
         kernels->linear_8(qlm_min_size(kernels->mr_8, m - row), n, kg, a + row * stride, stride, panels, zx + row,
                           rest + row, sums, zw, sw, sx + row, bias, residual ? residual + row * n : NULL, n,
-                          out + row * n, n, m & 1);
+                          out + row * n, n, m & 1, out, m & 2 ? 0 : 5);
     record_floats(record, out, m * n);
 }
 

@@ -193,8 +193,9 @@ def linear_8_case(setting: Setting, a: np.ndarray, b: np.ndarray, n: int) -> Cas
     given = {"m": m, "n": n, "kg": k // setting.constants.k_step, "a": strided(a, stride), "lda": stride * a.itemsize}
     given |= {"b": panels_of(setting, b), "zx": zx, "rest": rest, "sums": sums.astype(np.int32), "zw": zw, "sw": sw}
     given |= {"sx": sx, "bias": bias, "residual": None if residual is None else strided(residual, ldr), "ldr": ldr}
-    given |= {"out": strided(poison(m * n, F32).reshape(m, n), ldo), "ldo": ldo}
-    return Case(given | {"far": int(rng.integers(2))}, {"out": strided(y, ldo)})
+    given |= {"out": strided(poison(m * n, F32).reshape(m, n), ldo), "ldo": ldo, "far": int(rng.integers(2))}
+    given |= {"next": np.zeros(64 * 9, np.uint8), "lines": int(rng.integers(10))}  # nothing is read from there
+    return Case(given, {"out": strided(y, ldo)})
 
 
 @cases_of("linear_8")
