@@ -259,6 +259,15 @@ def test_attention_8_names_the_value_that_is_not_finite(rng, which, value):
         _core.attention_8(*qkv, np.array(STARTS, np.int64), 3, 0.0)
 
 
+@pytest.mark.parametrize("where", range(3))
+def test_offsets_on_both_sides_are_refused_whichever_weight_has_them(rng, where):
+    codes, one = rng.integers(-9, 9, (4, 8), np.int8), np.ones(1, F32)
+    weights = [_core.pack(codes, "int8", 0, one, None, one if i == where else None) for i in range(3)]
+    x, nothing = rng.standard_normal((2, 8)).astype(F32), (None,) * 3
+    with pytest.raises(NotImplementedError, match="offsets of both"):
+        _core.linear(x, _core.Input("dynamic", dtype="uint8", interval=True), tuple(weights), nothing, None, nothing)
+
+
 @pytest.mark.parametrize("n", [1, 3, 16, 17, 384])
 def test_layernorm(n, rng):
     x, y = rng.standard_normal((2, 9, n)).astype(F32)

@@ -143,11 +143,14 @@ def random_linear(rng: np.random.Generator, evaluate: ref.Evaluate) -> tuple[dic
         input_group = 0
     options, x = input_options(rng, kind, dtype, m, k, input_group)
     call = Linear(rng, evaluate, x, kind, **options)
-    if form == "offset" and (options.get("interval") or options.get("offset") is not None):
-        form = "zero"  # offsets on both sides are refused
     weight_type = choice(rng, *WEIGHT_TYPES)
     for _ in range(choice(rng, 1, 1, 2, 3)):
+        if form == "offset" and (options.get("interval") or options.get("offset") is not None):
+            form = "zero"  # offsets on both sides are refused
         call.add(make_weight(rng, choice(rng, *SIZES, 65), k, weight_group, weight_type, form), weight_type)
+        if rng.random() < 0.3:  # the next weight's layout is another
+            weight_type, weight_group = choice(rng, weight_type, *WEIGHT_TYPES), choice(rng, weight_group, 0)
+            form = choice(rng, "symmetric", "zero", "offset", "corners")
     return call.finish()
 
 
@@ -328,9 +331,10 @@ def test_linears_do_not_see_that_the_caller_flushes_subnormals(isa, flushing_lib
 
 @pytest.mark.parametrize("isa", native_isas())
 def test_the_first_value_that_is_not_finite_is_named(isa, tmp_path, rng):
-    """In whatever block or thread it lies."""
+    """In whatever block or thread it lies; of many rows the second thread, which begins in their middle, finds another
+    one before."""
     made = []
-    for m, k, at in ((1, 1, 0), (5, 33, 5 * 33 - 1), (300, 40, 7777), (300, 40, 0)):
+    for m, k, at in ((1, 1, 0), (5, 33, 5 * 33 - 1), (300, 40, 7777), (300, 40, 0), (9000, 64, 9000 * 64 // 3)):
         x = rng.standard_normal((m, k)).astype(F32)
         x.reshape(-1)[at] = choice(rng, np.nan, np.inf, -np.inf)
         x.reshape(-1)[at + 1 :: 3] = np.nan
