@@ -252,6 +252,7 @@ def test_attention_8_of_the_largest_float():
 def test_attention_8_names_the_value_that_is_not_finite(rng, which, value):
     qkv = rng.standard_normal((3, STARTS[-1], 24)).astype(F32)
     qkv[which, 30, 17] = value
+    qkv[:, 30, 18] = qkv[2, 31, 0] = value  # later ones
     with pytest.raises(_core.NonFinite) as caught:
         _core.attention_8(*qkv, np.array(STARTS, np.int64), 3, 0.25)
     assert caught.value.args[0] == 30 * 24 + 17

@@ -75,7 +75,10 @@ def test_values_that_are_held_together_lie_apart(rng: np.random.Generator) -> No
                 assert not together or a.at + a.width <= b.at or b.at + b.width <= a.at
 
 
-def test_the_value_that_is_not_finite_is_named(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("token", [250, 599, 650])
+def test_the_value_that_is_not_finite_is_named(rng: np.random.Generator, token: int, threads: int) -> None:
+    """In whichever of the runs that are worked on side by side."""
     weight = qlm.pack(qlm.quantize(rng.standard_normal((8, 8)), axis=0))._packed
     rows = None, 8
     step = "linear", rows, _core.Input("dynamic", "uint8"), (weight,), None, None, None, ((0, 8),)
@@ -83,10 +86,15 @@ def test_the_value_that_is_not_finite_is_named(rng: np.random.Generator) -> None
     program = _core.Program(8, 8, (norm, step))
     x = rng.standard_normal((700, 8)).astype(np.float32)
     x[:] = x[0]
-    x[650, 3] = np.nan
-    with pytest.raises(_core.NonFinite) as caught:
-        program.run(x, np.array([0, 300, 600, 700]))
-    assert caught.value.args == (1, 650, 0)
+    x[token, 3] = np.nan
+    before = qlm.get_num_threads()
+    try:
+        qlm.set_num_threads(threads)
+        with pytest.raises(_core.NonFinite) as caught:
+            program.run(x, np.array([0, 300, 600, 700]))
+    finally:
+        qlm.set_num_threads(before)
+    assert caught.value.args == (1, token, 0)
 
 
 @pytest.mark.parametrize(
