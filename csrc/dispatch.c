@@ -37,7 +37,7 @@
 #define SHAPE(TIER)                                                                                                    \
     .left_type = QLM_##TIER##_LEFT, .k_step = QLM_##TIER##_K_STEP, .nr = QLM_##TIER##_NR, .mr_8 = QLM_##TIER##_MR_8,   \
     .mr_16 = QLM_##TIER##_MR_16, .mr_f32 = QLM_##TIER##_MR_F32, .left_4 = QLM_##TIER##_LEFT_4,                         \
-    .mr_4 = QLM_##TIER##_MR_4, .expand_rows = QLM_##TIER##_EXPAND_ROWS
+    .mr_4 = QLM_##TIER##_MR_4, .expand_rows = QLM_##TIER##_EXPAND_ROWS, .fold_4 = QLM_##TIER##_FOLD_4
 
 #define SHAPE_FITS(TIER)                                                                                               \
     _Static_assert(QLM_##TIER##_NR % 16 == 0 && QLM_##TIER##_NR <= QLM_MAX_NR, "panel width");                         \

@@ -49,9 +49,9 @@ static int any_zx(const struct qlm_left *left, const struct qlm_packed *layout, 
 static size_t left_stride(const struct qlm_packed *layout)
 { return qlm_round_up(layout->k_padded * qlm_left_element(layout), QLM_CACHE_LINE); }
 
-/* What lies beside a row's elements: zx, rest, rest64, sx, centred and offset of each span, zero. */
-#define SPAN_BYTES (5 * sizeof(int32_t) + sizeof(int64_t))
-#define LEFT_ARRAYS 8
+/* What lies beside a row's elements: zx, rest, rest64, whole, sx, centred and offset of each span, zero. */
+#define SPAN_BYTES (6 * sizeof(int32_t) + sizeof(int64_t))
+#define LEFT_ARRAYS 9
 
 size_t qlm_left_row_bytes(const struct qlm_packed *layout)
 { return left_stride(layout) + layout->groups * SPAN_BYTES + sizeof(float); }
@@ -82,6 +82,7 @@ void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     left->zx = reserve(&rest, params * sizeof(int32_t));
     left->rest = reserve(&rest, params * sizeof(int32_t));
     left->rest64 = reserve(&rest, params * sizeof(int64_t));
+    left->whole = reserve(&rest, params * sizeof(float));
     left->sx = reserve(&rest, params * sizeof(float));
     left->zero = reserve(&rest, rows * sizeof(float));
     left->centred = reserve(&rest, params * sizeof(float));
@@ -327,7 +328,8 @@ static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_
     return sum;
 }
 
-static int rest_is_read(const struct filler *f) { return qlm_packed_has_zero(f->layout) || f->layout->offset; }
+static int rest_is_read(const struct filler *f)
+{ return (qlm_packed_has_zero(f->layout) && !f->left->folded) || f->layout->offset; }
 
 /* numerics.md, "Groups": with one scale a row the chain runs over raw codes and the zero point comes after it;
  * otherwise it is subtracted in integers. */
@@ -343,20 +345,22 @@ static void correct_span(const struct filler *f, const struct piece *piece, size
     left->zx[at] = (int32_t)zx;
     left->rest[at] = (int32_t)(uint32_t)(uint64_t)rest;
     left->rest64[at] = rest;
+    left->whole[at] = (float)rest;
     left->sx[at] = piece->scale;
     left->centred[at] = left->grouped == 2 ? centred * piece->scale : centred;
     if (left->offset) left->offset[at] = piece->offset;
 }
 
-/* One scale a row, and nothing to subtract from a group's sum: then no more is read than this. */
+/* One scale a row, and nothing but the shift to subtract from a group's sum: then no more is read than this. */
 static int nothing_by_span(const struct filler *f)
-{ return f->left->grouped == 1 && !f->shift && !rest_is_read(f) && !qlm_packed_wide(f->layout); }
+{ return f->left->grouped == 1 && !rest_is_read(f) && !qlm_packed_wide(f->layout); }
 
 static void correct_piece(const struct filler *f, const struct piece *piece)
 {
     f->left->zero[piece->row] = (float)piece->zero;
     if (nothing_by_span(f)) {
         f->left->sx[piece->row] = piece->scale;
+        f->left->zx[piece->row] = -f->shift;
         if (f->left->offset) f->left->offset[piece->row] = piece->offset;
         return;
     }

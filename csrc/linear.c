@@ -169,6 +169,7 @@ static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_lef
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
+    left->folded = more && layout->kernels->fold_4;
     *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }

@@ -51,10 +51,12 @@ struct qlm_left {
     int far;               /* the outputs of the call do not fit L2 (set by linear.c) */
     struct qlm_next *next; /* set by linear.c; NULL: nothing */
     int zx_any;            /* whether any zx may be other than 0 */
+    int folded;            /* the weights' zero points are in the expanded panels (set by linear.c) */
     char *elements;        /* [rows][stride] */
     int32_t *zx;           /* what the kernels subtract from a' */
     int32_t *rest;         /* sum over the span of (a' - zx), low 32 bits */
     int64_t *rest64;       /* the same */
+    float *whole;          /* the same as a float, exact in the narrow path: |a' - zx| <= 255, 32768 elements */
     float *sx;             /* [rows]; grouped 2: [spans][rows] */
     float *zero;           /* [rows] zero points, grouped 1 without offsets */
     float *offset;         /* [rows], grouped 2: [spans][rows]; NULL: the activations have no offset */
@@ -79,7 +81,8 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
                     const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end,
                     const int8_t *expanded);
-/* Panels [from, end) of 4-bit codes as int8, k_padded * nr bytes each: worth it where many rows meet them. */
+/* Panels [from, end) of 4-bit codes as int8, k_padded * nr bytes each, less their zero points where the table has
+ * fold_4: worth it where many rows meet them. */
 void qlm_tile_expand(const struct qlm_packed *weight, size_t from, size_t end, int8_t *expanded);
 /* All rows of a block [first, first + rows) of float input times panels [from, end). */
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,

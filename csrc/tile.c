@@ -34,7 +34,13 @@ const void *qlm_tile_panel(const struct qlm_packed *weight, size_t panel)
 { return weight->kind == QLM_PACKED_4 ? panel_4(weight, panel, 0) : (const void *)panel_8(weight, panel, 0); }
 
 void qlm_tile_expand(const struct qlm_packed *weight, size_t from, size_t end, int8_t *expanded)
-{ weight->kernels->expand_4(panel_4(weight, from, 0), (end - from) * weight->k_padded / 4, expanded); }
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    for (size_t panel = from; panel < end; panel++, expanded += weight->k_padded * kernels->nr) {
+        const int8_t *zw = kernels->fold_4 && weight->zero8 ? weight->zero8 + qlm_packed_param(weight, panel, 0) : NULL;
+        kernels->expand_4(panel_4(weight, panel, 0), weight->k, weight->group, zw, expanded);
+    }
+}
 
 /* ---- exact sums ----------------------------------------------------------------------------------------------- */
 
@@ -300,7 +306,7 @@ static void few_times_4(const struct qlm_packed *weight, size_t rows, const floa
     for (size_t done = 0; done < span.count; done += FEW_EXPANDED_K) {
         size_t ks = qlm_min_size(span.count - done, FEW_EXPANDED_K);
         for (size_t i = 0; i < count; i++)
-            kernels->expand_4(panel_4(weight, panel + i, span.padded + done), qlm_div_up(ks, 4), expanded + i * stride);
+            kernels->expand_4(panel_4(weight, panel + i, span.padded + done), ks, ks, NULL, expanded + i * stride);
         kernels->gemv_8(rows, ks, count, x + span.start + done, weight->k, expanded, stride, 0, scale, zero, offset, c,
                         FEW_COLUMNS);
     }

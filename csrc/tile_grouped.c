@@ -54,7 +54,7 @@ static void wide_span(const struct qlm_left *left, const struct qlm_packed *weig
 
 static const float *of_row(const float *array, size_t row) { return array ? array + row : NULL; }
 
-/* In place of the scales of a weight without groups, which are never kept as float16 (pack.c). */
+/* In place of the scales of a weight without groups, which are never kept as float16 (pack.c), and of its rows'. */
 static const float ones[QLM_MAX_NR] = {[0 ... QLM_MAX_NR - 1] = 1.0f};
 
 /* All spans by one kernel. */
@@ -67,10 +67,11 @@ static void groups(const struct qlm_left *left, const struct qlm_packed *weight,
     const void *sw = !left->grouped ? ones
                      : weight->half ? (const void *)(weight->half + params)
                                     : (const void *)(weight->scale + params);
-    const int8_t *zw = weight->zero8 ? weight->zero8 + params : NULL;
+    const int8_t *zw = weight->zero8 && !left->folded ? weight->zero8 + params : NULL;
     const float *ow = of_row(weight->offset, params), *centred = of_row(left->centred, row);
-    const int32_t *zx = left->zx_any ? left->zx + row : NULL, *rest = left->rest + row;
-    const float *sx = left->grouped == 2 ? left->sx + row : NULL;
+    const float *rest = left->whole + row;
+    const float *sx = left->grouped == 2 ? left->sx + row : left->grouped ? NULL : ones;
+    const int32_t *zx = left->zx_any ? left->zx + row : NULL;
     const float *ox = left->grouped == 2 ? of_row(left->offset, row) : NULL;
     int half = weight->half != NULL;
     if (weight->kind == QLM_PACKED_4)

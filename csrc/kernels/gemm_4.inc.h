@@ -67,21 +67,53 @@ QLM_KERNEL(void, gemm_4)
 
 QLM_KERNEL(void, gemm_4_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw, int half,
- const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
  const float *ox, size_t rows, float *t)
 {
-    struct groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
     if (expanded)
         e4_tile(m, &g);
     else
         n4_tile(m, &g);
 }
 
+typedef uint8_t n4_bytes __attribute__((vector_size(sizeof(dot_sum))));
+
+/* Zero points taken off a step. */
+QLM_INLINE void n4_less(const n4_bytes *zeros, int8_t *out)
+{
+    for (size_t i = 0; i < 4 * NR; i += sizeof(n4_bytes)) {
+        n4_bytes codes;
+        __builtin_memcpy(&codes, out + i, sizeof codes);
+        codes -= zeros[i / sizeof codes];
+        __builtin_memcpy(out + i, &codes, sizeof codes);
+    }
+}
+
+/* The same of which `count` of four k are no padding. */
+QLM_INLINE void n4_less_part(const int8_t *zw, size_t count, int8_t *out)
+{
+    for (size_t i = 0; i < 4 * NR; i++) out[i] = i % 4 < count ? (int8_t)(out[i] - zw[i / 4]) : 0;
+}
+
 QLM_KERNEL(void, expand_4)
-(const void *b, size_t steps, int8_t *out)
+(const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out)
 {
     const char *from = b;
-    for (; steps; steps--, from += N4_STEP_BYTES, out += 2 * N4_STEP_BYTES) n4_exact(from, out);
+    n4_bytes zeros[4 * NR / sizeof(n4_bytes)];
+    for (size_t start = 0; start < k; start += group) {
+        size_t end = start + group < k ? start + group : k;
+        for (size_t i = 0; zw && i < 4 * NR; i++) ((int8_t *)zeros)[i] = zw[i / 4];
+        for (size_t at = start; at < start + group; at += 4, from += N4_STEP_BYTES, out += 2 * N4_STEP_BYTES) {
+            n4_exact(from, out);
+            if (!zw) continue;
+            if (at + 4 <= end)
+                n4_less(zeros, out);
+            else
+                n4_less_part(zw, at < end ? end - at : 0, out);
+        }
+        if (zw) zw += NR;
+    }
 }
 
 QLM_KERNEL(int32_t, left_sum_4)

@@ -50,6 +50,7 @@
 #define GROUPS_LEFT_BYTES 4
 #define GROUPS_STEP_BYTES (2 * NR)
 #define GROUPS_SHIFT 0
+#define GROUPS_SHORT PAIRS_BLOCK
 #include "gemm_groups.inc.h"
 
 #define PAIRS(name) e4_##name
@@ -64,6 +65,7 @@
 #define GROUPS_LEFT_BYTES 4
 #define GROUPS_STEP_BYTES (4 * NR)
 #define GROUPS_SHIFT 0
+#define GROUPS_SHORT PAIRS_BLOCK
 #include "gemm_groups.inc.h"
 
 #include "gemm_4.inc.h"

@@ -25,17 +25,18 @@
 #define GROUPS_LEFT_BYTES 4
 #define GROUPS_STEP_BYTES (2 * NR)
 #define GROUPS_SHIFT N4_SHIFT
+#define GROUPS_SHORT 0
 #include "gemm_groups.inc.h"
 
 #if K_STEP == 4
 /* Expanded panels are int8 panels. */
 #define e4_run i8_run
 
-QLM_INLINE void e4_tile(size_t m, const struct groups *g)
+QLM_INLINE void e4_tile(size_t m, const struct qlm_groups *g)
 {
     QLM_NAME(gemm_8_groups)
-    (m, g->k, g->group, g->a, g->lda, (const int8_t *)g->b, g->sw, g->half, g->zw, g->ow, g->zx, g->rest, g->sx,
-     g->centred, g->ox, g->rows, g->t);
+    (m, g->k, g->group, g->a, g->lda, g->b, g->sw, g->half, g->zw, g->ow, g->zx, g->rest, g->sx, g->centred, g->ox,
+     g->rows, g->t);
 }
 #else
 typedef n4_left e4_left;
@@ -63,6 +64,7 @@ QLM_INLINE dot_sum e4_step(dot_sum sum, e4_left left, e4_right right) { return n
 #define GROUPS_LEFT_BYTES 4
 #define GROUPS_STEP_BYTES (4 * NR)
 #define GROUPS_SHIFT 0
+#define GROUPS_SHORT 0
 #include "gemm_groups.inc.h"
 #endif
 

@@ -55,13 +55,14 @@ QLM_INLINE void i8_load(const char *b, i8_right right[DOT_COLUMNS])
 #define GROUPS_LEFT_BYTES (K_STEP * LEFT_BYTES)
 #define GROUPS_STEP_BYTES (NR * K_STEP)
 #define GROUPS_SHIFT 0
+#define GROUPS_SHORT 0
 #include "gemm_groups.inc.h"
 
 QLM_KERNEL(void, gemm_8_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,
- const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
  const float *ox, size_t rows, float *t)
 {
-    struct groups g = {k, group, a, lda, (const char *)b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
     i8_tile(m, &g);
 }

@@ -1,6 +1,6 @@
 /* gemm_groups.inc.h: a tile whose sums are scaled group by group (gemm_8_groups and gemm_4_groups of kernels.h), for
- * instruction sets with SIMD.  A group's sums stay in registers until they have been corrected, scaled and added to
- * t, which waits in L1: a group of 32 is eight steps, too few to store its sums and read them again.
+ * instruction sets with SIMD.  A group's sums stay in registers until they have been corrected, scaled and added to t:
+ * a group of 32 is eight steps, too few to store its sums and read them again.
  *
  * The including file defines, before it includes this file once for each form of a panel,
  *
@@ -11,57 +11,86 @@
  *   GROUPS_LEFT_BYTES            bytes of a row of a in a step
  *   GROUPS_STEP_BYTES            bytes of the panel in a step
  *   GROUPS_SHIFT                 the sums are 2 to this power too large
+ *   GROUPS_SHORT                 steps of a group for which full tiles have loops of their own, or 0
  *   NR, DOT_LANES(row, 0)        16 outputs of a row of dot_sum as v16i (linear.inc.h)
  *
  * and has GROUPS(tile)(m, g).
+ *
+ * What is done to a group's sums is a constant, `how`, in full tiles: with every possibility open, compilers move sums
+ * and t through memory (AVX2, groups of 32: 65 % of the peak, 85 % so).
  */
 #ifndef GROUPS_OF_ROW
+#include "groups.h"
 #include "unroll.h"
 
-/* What is the same for each form of a panel: gemm_8_groups's parameters. */
-struct groups {
-    size_t k, group;
-    const char *a;
-    size_t lda;
-    const char *b;
-    const void *sw;
-    int half;
-    const int8_t *zw;
-    const float *ow;
-    const int32_t *zx, *rest;
-    const float *sx, *centred, *ox;
-    size_t rows;
-    float *t;
+/* Only sw is given; with zw; with ow; whatever there is, looked up for each group. */
+enum { GROUPS_PLAIN = 0, GROUPS_ZW = 1, GROUPS_OW = 2, GROUPS_ANY = 4 };
+
+/* Elements of a group up to which its sums and all that is subtracted from them are exact as floats: (255 + 255) * 128
+ * from codes and zx, 255 * 128 from rest and zw, together 98 304 an element, of 2^24.  Subtracting is then one fused
+ * operation on the floats where integers take a multiplication and a subtraction. */
+#define GROUPS_FLOAT 128
+
+/* The operands of a tile, told apart by what is done with them; NULL: not given. */
+struct group_tile {
+    struct qlm_groups g;
+    const int32_t *zx, *zx_all;     /* of each row; of all */
+    const float *rest, *large_rest; /* subtracted as floats; as integers */
+    size_t steps;
 };
 
-/* 16 neighbouring outputs of a group: what belongs to the columns. */
-struct group_columns {
-    v16f sw, ow;
-    v16i zw, sums;
-};
-
-QLM_INLINE v16f group_scale(const struct groups *g, size_t at)
-{ return g->half ? v16_f_load_half((const uint16_t *)g->sw + at) : v16_f_load((const float *)g->sw + at); }
-
-/* An activation's offset meets the sum of the weights: sw fl(sums - count zw). */
-QLM_INLINE v16f group_weights(const struct group_columns *c, size_t count)
+QLM_INLINE struct group_tile group_tile_of(const struct qlm_groups *g, size_t step)
 {
-    v16i sum = v16_i_sub(c->sums, v16_i_mul(v16_i_set1((int32_t)count), c->zw));
-    return v16_f_mul(c->sw, v16_f_from_i(sum));
+    int exact = g->group <= GROUPS_FLOAT;
+    struct group_tile t = {.g = *g, .steps = (g->group + step - 1) / step};
+    t.zx = g->sx ? g->zx : NULL;
+    t.zx_all = g->sx ? NULL : g->zx;
+    t.rest = g->zw && exact ? g->rest : NULL;
+    t.large_rest = g->zw && !exact ? g->rest : NULL;
+    if (!g->ow) t.g.centred = NULL;
+    return t;
 }
 
+QLM_INLINE void group_tile_skip(struct group_tile *t, size_t rows)
+{
+    t->g.a = (const char *)t->g.a + rows * t->g.lda;
+    if (t->zx) t->zx += rows;
+    if (t->rest) t->rest += rows;
+    if (t->large_rest) t->large_rest += rows;
+    if (t->g.sx) t->g.sx += rows;
+    if (t->g.centred) t->g.centred += rows;
+    if (t->g.ox) t->g.ox += rows;
+}
+
+QLM_INLINE v16f group_scale(const struct qlm_groups *g, size_t at)
+{ return g->half ? v16_f_load_half((const uint16_t *)g->sw + at) : v16_f_load((const float *)g->sw + at); }
+
+/* Of 16 outputs: an activation's offset meets the sum of the weights, sw fl(sums - count zw). */
+QLM_INLINE v16f group_weights(const struct qlm_groups *g, size_t n, size_t at, v16i sums, v16f sw)
+{
+    size_t left = g->k - n * g->group, count = left < g->group ? left : g->group;
+    if (g->zw) sums = v16_i_sub(sums, v16_i_mul(v16_i_set1((int32_t)count), v16_load_s8(g->zw + at)));
+    return v16_f_mul(sw, v16_f_from_i(sums));
+}
+
+/* Whether what `how` names is there, or may be and is. */
+#define GROUPS_IF(what, given) if ((how & (what)) || ((how & GROUPS_ANY) && (given)))
+#define GROUPS_IF_ANY(given) if ((how & GROUPS_ANY) && (given))
 #define GROUPS_OF_ROW(STATEMENT, i)                                                                                    \
     if (i < m) { STATEMENT; }
 #define GROUPS_LANES(i) GROUPS_OF_ROW(acc[i] = DOT_LANES(sums[i] + first, 0), i)
 #define GROUPS_SCALE_DOWN(i) GROUPS_OF_ROW(acc[i] = v16_i_sar(acc[i], GROUPS_SHIFT), i)
-#define GROUPS_LESS_ZX(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], v16_i_mul(c->sums, v16_i_set1(zx[i]))), i)
-#define GROUPS_LESS_ZW(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], v16_i_mul(c->zw, v16_i_set1(rest[i]))), i)
-#define GROUPS_ADD(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_from_i(acc[i]), c->sw, t[i]), i)
-#define GROUPS_ADD_SX(i)                                                                                               \
-    GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_mul(v16_f_from_i(acc[i]), c->sw), v16_f_set1(sx[i]), t[i]), i)
-#define GROUPS_ADD_CENTRED(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_set1(centred[i]), c->ow, t[i]), i)
-#define GROUPS_ADD_OFFSET(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_set1(ox[i]), weights, t[i]), i)
-#define GROUPS_T(i) (g->t + (i) * NR + 16 * j)
+#define GROUPS_LESS_ALL(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], all), i)
+#define GROUPS_LESS_ZX(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], v16_i_mul(weights, v16_i_set1(zx[i]))), i)
+#define GROUPS_LESS_LARGE(i)                                                                                           \
+    GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], v16_i_mul(zw, v16_i_from_f(v16_f_set1(rest[i])))), i)
+#define GROUPS_VALUE(i) GROUPS_OF_ROW(value[i] = v16_f_from_i(acc[i]), i)
+#define GROUPS_LESS_ZW(i) GROUPS_OF_ROW(value[i] = v16_f_fnma(zw, v16_f_set1(rest[i]), value[i]), i)
+#define GROUPS_ADD(i) GROUPS_OF_ROW(t[i] = v16_f_fma(value[i], sw, t[i]), i)
+#define GROUPS_ADD_SX(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_mul(value[i], sw), v16_f_set1(sx[i]), t[i]), i)
+#define GROUPS_ADD_CENTRED(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_set1(centred[i]), ow, t[i]), i)
+#define GROUPS_ADD_OFFSET(i) GROUPS_OF_ROW(t[i] = v16_f_fma(v16_f_set1(ox[i]), column, t[i]), i)
+#define GROUPS_T(i) (to + (i) * NR + 16 * j)
 #define GROUPS_TAKE(i) GROUPS_OF_ROW(t[i] = GROUPS_HELD ? held[i][j] : v16_f_load(GROUPS_T(i)), i)
 #define GROUPS_GIVE_HELD(i) GROUPS_OF_ROW(held[i][j] = t[i], i)
 #define GROUPS_GIVE(i) GROUPS_OF_ROW(v16_f_store(GROUPS_T(i), t[i]), i)
@@ -69,59 +98,81 @@ QLM_INLINE v16f group_weights(const struct group_columns *c, size_t count)
 #define GROUPS_STORE(i) GROUPS_OF_ROW(v16_f_store(GROUPS_T(i), held[i][j]), i)
 #define GROUPS_CASE(i)                                                                                                 \
     case i + 1:                                                                                                        \
-        GROUPS(tile_rows)(i + 1, g);                                                                                   \
+        GROUPS(tile_rows)(i + 1, GROUPS_ANY, 0, r, to);                                                                \
         return;
 #endif
 
-/* The sums of group number n, of 16 outputs from register `first` on, to t. */
-QLM_INLINE void GROUPS(add_columns)(const int m, const struct groups *g, size_t n, dot_sum sums[][GROUPS_COLUMNS],
-                                    const int first, const struct group_columns *c, v16f *t)
+/* fl(acc') of 16 outputs from `at` on, whose sums start in register `first`: integers. */
+QLM_INLINE void GROUPS(correct)(const int m, const int how, const struct group_tile *r, size_t n, size_t at,
+                                v16i weights, v16i *acc)
 {
-    v16i acc[GROUPS_MR];
-    QLM_EACH_ROW(GROUPS_MR, GROUPS_LANES)
+    size_t rows = n * r->g.rows;
     if (GROUPS_SHIFT) { QLM_EACH_ROW(GROUPS_MR, GROUPS_SCALE_DOWN) }
-    if (g->zx) {
-        const int32_t *zx = g->zx + n * g->rows;
+    GROUPS_IF_ANY(r->zx_all)
+    {
+        v16i all = v16_i_mul(weights, v16_i_set1(*r->zx_all));
+        QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ALL)
+    }
+    GROUPS_IF_ANY(r->zx)
+    {
+        const int32_t *zx = r->zx + rows;
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ZX)
     }
-    if (g->zw) {
-        const int32_t *rest = g->rest + n * g->rows;
+    GROUPS_IF_ANY(r->large_rest)
+    {
+        const float *rest = r->large_rest + rows;
+        v16i zw = v16_load_s8(r->g.zw + at);
+        QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_LARGE)
+    }
+}
+
+/* The values of a group added to t. */
+QLM_INLINE void GROUPS(add_values)(const int m, const int how, const struct group_tile *r, size_t n, size_t at,
+                                   v16i weights, v16f *value, v16f *t)
+{
+    size_t rows = n * r->g.rows;
+    v16f sw = group_scale(&r->g, at);
+    GROUPS_IF(GROUPS_ZW, r->rest)
+    {
+        const float *rest = r->rest + rows;
+        v16f zw = v16_f_from_i(v16_load_s8(r->g.zw + at));
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ZW)
     }
-    if (g->sx) {
-        const float *sx = g->sx + n * g->rows;
+    GROUPS_IF_ANY(r->g.sx)
+    {
+        const float *sx = r->g.sx + rows;
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_SX)
-    } else {
-        QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD)
     }
-    if (g->ow) {
-        const float *centred = g->centred + n * g->rows;
+    else {QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD)} GROUPS_IF(GROUPS_OW, r->g.centred)
+    {
+        const float *centred = r->g.centred + rows;
+        v16f ow = v16_f_load(r->g.ow + at);
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_CENTRED)
     }
-    if (g->ox) {
-        const float *ox = g->ox + n * g->rows;
-        size_t left = g->k - n * g->group;
-        v16f weights = group_weights(c, left < g->group ? left : g->group);
+    GROUPS_IF_ANY(r->g.ox)
+    {
+        const float *ox = r->g.ox + rows;
+        v16f column = group_weights(&r->g, n, at, weights, sw);
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_OFFSET)
     }
 }
 
 typedef v16f GROUPS(held)[GROUPS_MR][NR / 16];
 
-/* Outputs 16 j .. 16 j + 15; j is a constant. */
-QLM_INLINE void GROUPS(add_part)(const int m, const struct groups *g, size_t n, dot_sum sums[][GROUPS_COLUMNS],
-                                 const dot_sum *ones, const int j, GROUPS(held) held)
+/* Outputs 16 j .. 16 j + 15 of group n; j is a constant. */
+QLM_INLINE void GROUPS(add_part)(const int m, const int how, const struct group_tile *r, size_t n, float *to,
+                                 dot_sum sums[][GROUPS_COLUMNS], const dot_sum *ones, const int j, GROUPS(held) held)
 {
     const int first = j * (GROUPS_COLUMNS / (NR / 16));
     size_t at = n * NR + 16 * (size_t)j;
-    struct group_columns c = {.sw = group_scale(g, at)};
-    v16f t[GROUPS_MR];
-    c.zw = g->zw ? v16_load_s8(g->zw + at) : v16_i_set1(0);
-    c.ow = g->ow ? v16_f_load(g->ow + at) : v16_f_set1(0.0f);
-    c.sums = DOT_LANES(ones + first, 0);
-    if (GROUPS_SHIFT) c.sums = v16_i_sar(c.sums, GROUPS_SHIFT);
+    v16i acc[GROUPS_MR], weights = DOT_LANES(ones + first, 0);
+    v16f value[GROUPS_MR], t[GROUPS_MR];
+    if (GROUPS_SHIFT) weights = v16_i_sar(weights, GROUPS_SHIFT);
+    QLM_EACH_ROW(GROUPS_MR, GROUPS_LANES)
+    GROUPS(correct)(m, how, r, n, at, weights, acc);
+    QLM_EACH_ROW(GROUPS_MR, GROUPS_VALUE)
     QLM_EACH_ROW(GROUPS_MR, GROUPS_TAKE)
-    GROUPS(add_columns)(m, g, n, sums, first, &c, t);
+    GROUPS(add_values)(m, how, r, n, at, weights, value, t);
     if (GROUPS_HELD) {
         QLM_EACH_ROW(GROUPS_MR, GROUPS_GIVE_HELD)
     } else {
@@ -131,54 +182,72 @@ QLM_INLINE void GROUPS(add_part)(const int m, const struct groups *g, size_t n, 
 
 QLM_INLINE void GROUPS(zero_part)(const int m, const int j, GROUPS(held) held){QLM_EACH_ROW(GROUPS_MR, GROUPS_ZERO)}
 
-QLM_INLINE void GROUPS(store_part)(const int m, const struct groups *g, const int j,
+QLM_INLINE void GROUPS(store_part)(const int m, float *to, const int j,
                                    GROUPS(held) held){QLM_EACH_ROW(GROUPS_MR, GROUPS_STORE)}
 
 #define GROUPS_PARTS_LAST (NR / 16 - 1)
 _Static_assert(NR == 16 || NR == 32, "one part of 16 outputs, or two");
 
-QLM_INLINE void GROUPS(tile_rows)(const int m, const struct groups *g)
+/* all_steps: of a group, where they are known; else 0. */
+QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_steps, const struct group_tile *r,
+                                  float *to)
 {
-    const size_t steps = (g->group + GROUPS_STEP - 1) / GROUPS_STEP;
-    const char *a = g->a, *b = g->b;
+    const size_t steps = all_steps ? all_steps : r->steps;
+    const char *a = r->g.a, *b = r->g.b;
     GROUPS(held) held;
     GROUPS(zero_part)(m, 0, held);
     if (GROUPS_PARTS_LAST) GROUPS(zero_part)(m, GROUPS_PARTS_LAST, held);
-    if (!GROUPS_HELD) GROUPS(store_part)(m, g, 0, held);
-    if (!GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, g, GROUPS_PARTS_LAST, held);
-    for (size_t n = 0; n * g->group < g->k; n++, a += GROUPS_LEFT_BYTES * steps, b += GROUPS_STEP_BYTES * steps) {
+    if (!GROUPS_HELD) GROUPS(store_part)(m, to, 0, held);
+    if (!GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
+    for (size_t n = 0; n * r->g.group < r->g.k; n++, a += GROUPS_LEFT_BYTES * steps, b += GROUPS_STEP_BYTES * steps) {
         dot_sum sums[GROUPS_MR][GROUPS_COLUMNS], ones[GROUPS_COLUMNS] = {{0}};
-        if (g->zx || g->ox) GROUPS(ones)(steps, b, ones);
-        GROUPS(run)(m, steps, a, g->lda, b, sums);
-        GROUPS(add_part)(m, g, n, sums, ones, 0, held);
-        if (GROUPS_PARTS_LAST) GROUPS(add_part)(m, g, n, sums, ones, GROUPS_PARTS_LAST, held);
+        GROUPS_IF_ANY(r->g.zx || r->g.ox) GROUPS(ones)(steps, b, ones);
+        GROUPS(run)(m, steps, a, r->g.lda, b, sums);
+        GROUPS(add_part)(m, how, r, n, to, sums, ones, 0, held);
+        if (GROUPS_PARTS_LAST) GROUPS(add_part)(m, how, r, n, to, sums, ones, GROUPS_PARTS_LAST, held);
     }
-    if (GROUPS_HELD) GROUPS(store_part)(m, g, 0, held);
-    if (GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, g, GROUPS_PARTS_LAST, held);
+    if (GROUPS_HELD) GROUPS(store_part)(m, to, 0, held);
+    if (GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
 }
 
-QLM_INLINE void GROUPS(tile_part)(size_t m, const struct groups *g)
+/* The usual weights in loops of their own, where that pays: returns whether they were such. */
+QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float *to)
 {
+    const struct qlm_groups *g = &r->g;
+    if (g->zx || g->sx || g->ox || (GROUPS_SHORT && g->group != GROUPS_SHORT * GROUPS_STEP)) return 0;
+    if (!g->zw && !g->ow)
+        GROUPS(tile_rows)(m, GROUPS_PLAIN, GROUPS_SHORT, r, to);
+    else if (!g->ow && r->rest)
+        GROUPS(tile_rows)(m, GROUPS_ZW, GROUPS_SHORT, r, to);
+    else if (r->rest)
+        GROUPS(tile_rows)(m, GROUPS_ZW | GROUPS_OW, GROUPS_SHORT, r, to);
+    else if (!g->zw)
+        GROUPS(tile_rows)(m, GROUPS_OW, GROUPS_SHORT, r, to);
+    else
+        return 0;
+    return 1;
+}
+
+QLM_INLINE void GROUPS(tile_part)(size_t m, const struct group_tile *r, float *to)
+{
+    if (m == GROUPS_MR && GROUPS(tile_usual)(GROUPS_MR, r, to)) return;
+    if (m == GROUPS_MR - 1 && GROUPS(tile_usual)(GROUPS_MR - 1, r, to)) return;
     switch (m) {
         QLM_EACH_ROW(GROUPS_MR, GROUPS_CASE)
     }
 }
 
 /* m may exceed what the registers take at a time. */
-QLM_INLINE void GROUPS(tile)(size_t m, const struct groups *all)
+QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 {
-    struct groups g = *all;
+    struct group_tile r = group_tile_of(g, GROUPS_STEP);
+    float *to = g->t;
     while (m) {
         size_t rows = m < GROUPS_MR ? m : GROUPS_MR;
-        GROUPS(tile_part)(rows, &g);
+        GROUPS(tile_part)(rows, &r, to);
         m -= rows;
-        g.a += rows * g.lda;
-        g.t += rows * NR;
-        if (g.zx) g.zx += rows;
-        if (g.rest) g.rest += rows;
-        if (g.sx) g.sx += rows;
-        if (g.centred) g.centred += rows;
-        if (g.ox) g.ox += rows;
+        to += rows * NR;
+        group_tile_skip(&r, rows);
     }
 }
 
@@ -190,4 +259,5 @@ QLM_INLINE void GROUPS(tile)(size_t m, const struct groups *all)
 #undef GROUPS_LEFT_BYTES
 #undef GROUPS_STEP_BYTES
 #undef GROUPS_SHIFT
+#undef GROUPS_SHORT
 #undef GROUPS_HELD

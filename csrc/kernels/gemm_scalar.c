@@ -2,6 +2,7 @@
 #define QLM_ISA scalar
 #include "vec_scalar.h"
 
+#include "groups.h"
 #include "half.h"
 #include "shapes.h"
 
@@ -108,51 +109,38 @@ QLM_KERNEL(void, gemv_8)
         }
 }
 
-/* A tile of groups: the codes of its panel are read by `code`. */
-struct groups {
-    int8_t (*code)(const int8_t *b, size_t p, size_t j);
-    const int8_t *b;
-    size_t k, group;
-    const uint8_t *a;
-    size_t lda;
-    const void *sw;
-    int half;
-    const int8_t *zw;
-    const float *ow;
-    const int32_t *zx, *rest;
-    const float *sx, *centred, *ox;
-    size_t rows;
-    float *t;
-};
+/* How the codes of a panel are read. */
+typedef int8_t panel_reader(const int8_t *b, size_t p, size_t j);
 
 struct group_sums {
     uint32_t product, weights;
 };
 
 /* Of output j of row i over group n; both wrap. */
-static struct group_sums sum_group(const struct groups *g, size_t n, size_t i, size_t j)
+static struct group_sums sum_group(const struct qlm_groups *g, panel_reader *code_at, size_t n, size_t i, size_t j)
 {
     struct group_sums sums = {0, 0};
     size_t padded = (g->group + K_STEP - 1) / K_STEP * K_STEP;
     for (size_t p = n * padded; p < (n + 1) * padded; p++) {
-        int8_t code = g->code(g->b, p, j);
-        sums.product += (uint32_t)(g->a[i * g->lda + p] * code);
+        int8_t code = code_at(g->b, p, j);
+        sums.product += (uint32_t)(((const uint8_t *)g->a)[i * g->lda + p] * code);
         sums.weights += (uint32_t)code;
     }
     return sums;
 }
 
-static float group_scale(const struct groups *g, size_t at)
+static float group_scale(const struct qlm_groups *g, size_t at)
 { return g->half ? qlm_half_value(((const uint16_t *)g->sw)[at]) : ((const float *)g->sw)[at]; }
 
-static float add_group(const struct groups *g, size_t n, size_t i, size_t j, float t)
+static float add_group(const struct qlm_groups *g, panel_reader *code_at, size_t n, size_t i, size_t j, float t)
 {
-    struct group_sums sums = sum_group(g, n, i, j);
+    struct group_sums sums = sum_group(g, code_at, n, i, j);
     size_t row = n * g->rows + i, column = n * NR + j, left = g->k - n * g->group;
     uint32_t count = (uint32_t)(left < g->group ? left : g->group), zw = g->zw ? (uint32_t)g->zw[column] : 0;
     float sw = group_scale(g, column);
-    uint32_t acc = sums.product - (g->zx ? (uint32_t)g->zx[row] * sums.weights : 0);
-    if (g->zw) acc -= zw * (uint32_t)g->rest[row];
+    uint32_t acc = sums.product;
+    if (g->zx) acc -= (uint32_t)g->zx[g->sx ? row : 0] * sums.weights;
+    if (g->zw) acc -= zw * (uint32_t)(int32_t)g->rest[row];
     float value = (float)(int32_t)acc;
     t = g->sx ? fmaf(value * sw, g->sx[row], t) : fmaf(value, sw, t);
     if (g->ow) t = fmaf(g->centred[row], g->ow[column], t);
@@ -160,23 +148,23 @@ static float add_group(const struct groups *g, size_t n, size_t i, size_t j, flo
     return t;
 }
 
-static void run_groups(const struct groups *g, size_t m)
+static void run_groups(const struct qlm_groups *g, panel_reader *code_at, size_t m)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < NR; j++) {
             float t = 0.0f;
-            for (size_t n = 0; n * g->group < g->k; n++) t = add_group(g, n, i, j, t);
+            for (size_t n = 0; n * g->group < g->k; n++) t = add_group(g, code_at, n, i, j, t);
             g->t[i * NR + j] = t;
         }
 }
 
 QLM_KERNEL(void, gemm_8_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,
- const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
  const float *ox, size_t rows, float *t)
 {
-    struct groups g = {panel_code, b, k, group, a, lda, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
-    run_groups(&g, m);
+    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    run_groups(&g, panel_code, m);
 }
 
 /* The same of a panel of nibbles. */
@@ -189,12 +177,11 @@ static int8_t nibble_code(const int8_t *b, size_t p, size_t j)
 
 QLM_KERNEL(void, gemm_4_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw, int half,
- const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx, const float *centred,
+ const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
  const float *ox, size_t rows, float *t)
 {
-    struct groups g = {
-        expanded ? panel_code : nibble_code, b, k, group, a, lda, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
-    run_groups(&g, m);
+    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    run_groups(&g, expanded ? panel_code : nibble_code, m);
 }
 
 QLM_KERNEL(void, gemm_4)
@@ -211,10 +198,16 @@ QLM_KERNEL(void, gemm_4)
 }
 
 QLM_KERNEL(void, expand_4)
-(const void *b, size_t steps, int8_t *out)
+(const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out)
 {
-    for (size_t p = 0; p < 4 * steps; p++)
-        for (size_t j = 0; j < NR; j++) out[(p / 4 * NR + j) * 4 + p % 4] = nibble_code(b, p, j);
+    size_t padded = (group + 3) / 4 * 4;
+    for (size_t n = 0; n * group < k; n++)
+        for (size_t i = 0; i < padded; i++)
+            for (size_t j = 0; j < NR; j++) {
+                size_t p = n * padded + i;
+                int8_t zero = zw && i < group && n * group + i < k ? zw[n * NR + j] : 0;
+                out[(p / 4 * NR + j) * 4 + p % 4] = (int8_t)(nibble_code(b, p, j) - zero);
+            }
 }
 
 QLM_KERNEL(void, unpack_4)

@@ -172,8 +172,9 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     t = fma(fl(acc') * sw, sx, t) where sx is given; acc' = acc - zx * (sum of b) - zw * rest in
  *                     wrapping 32-bit arithmetic.  After each group, where ow is given: t = fma(centred, ow, t);
  *                     where ox is given: t = fma(ox, sw * fl(sum of b - count * zw), t).  t is [m][nr]; sw (float16
- *                     where `half`), zw, ow are [groups][nr], the others [groups][rows], m <= rows; all but sw may be
- *                     NULL, zw only with rest, ow only with centred; m <= mr_8, 1 <= group <= 33025 elements
+ *                     where `half`), zw, ow are [groups][nr], the others [groups][rows], m <= rows, but zx without
+ *                     sx is one number; all but sw may be NULL, zw only with rest, ow only with centred; |zx| <= 255,
+ *                     rest is whole, |rest| <= 255 * group; m <= mr_8, 1 <= group <= 33025 elements
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
  * gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8 for panel p), l < count, from
@@ -186,7 +187,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *
  * gemm_4              c[i][j] = sum over 4 * steps <= 65536 elements, m <= mr_4
  * gemm_4_groups       as gemm_8_groups, m <= mr_4
- * expand_4            steps -> [steps][nr][4] int8
+ * expand_4            the steps of the groups of k -> [steps][nr][4] int8, less zw [groups][nr] where it is given
+ *                     (modulo 256), padding 0
  * left_sum_4          sum of n left elements of the type left_4
  * unpack_4            as unpack_8
  */
@@ -206,15 +208,15 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
        size_t lines))                                                                                                  \
     X(void, gemm_8_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,         \
-       const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx,                     \
-       const float *centred, const float *ox, size_t rows, float *t))                                                  \
+       const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred, \
+       const float *ox, size_t rows, float *t))                                                                        \
     X(void, gemm_4,                                                                                                    \
       (size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc))        \
     X(void, gemm_4_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw,       \
-       int half, const int8_t *zw, const float *ow, const int32_t *zx, const int32_t *rest, const float *sx,           \
+       int half, const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx,             \
        const float *centred, const float *ox, size_t rows, float *t))                                                  \
-    X(void, expand_4, (const void *b, size_t steps, int8_t *out))                                                      \
+    X(void, expand_4, (const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out))                          \
     X(int32_t, left_sum_4, (const void *a, size_t n))                                                                  \
     X(void, unpack_4,                                                                                                  \
       (const void *b, size_t k0, size_t count, const float *scale, const float *zero, const float *offset,             \
@@ -235,6 +237,7 @@ struct qlm_kernels {
     uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16*, gemm_f32 take at most: at most QLM_MAX_MR */
     uint8_t left_4, mr_4;        /* of 4-bit weights: QLM_LEFT_U8 or QLM_LEFT_S8 */
     uint8_t expand_rows;         /* from so many rows on, 4-bit panels are expanded first */
+    uint8_t fold_4;              /* gemm_4_groups takes any int8 in an expanded panel, not only -8 .. 7 */
 #define QLM_FIELD(ret, name, args) ret(*name) args;
     QLM_COMMON_KERNELS(QLM_FIELD)
     QLM_INT16_KERNELS(QLM_FIELD)

@@ -108,7 +108,8 @@ struct tile {
     const void *sw;
     const int8_t *zw;
     const float *ow, *sx, *centred, *ox;
-    const int32_t *zx, *rest;
+    const int32_t *zx;
+    const float *rest;
 };
 
 static void draw_params(struct rng *rng, struct tile *t, int32_t shift)
@@ -117,14 +118,16 @@ static void draw_params(struct rng *rng, struct tile *t, int32_t shift)
     float *sw = operand(columns * sizeof *sw), *centred = operand(rows * sizeof *centred);
     uint16_t *halves = operand(columns * sizeof *halves);
     int8_t *zw = operand(columns);
-    int32_t *zx = operand(rows * sizeof *zx), *rest = operand(rows * sizeof *rest);
+    int32_t *zx = operand(rows * sizeof *zx);
+    float *rest = operand(rows * sizeof *rest);
     for (size_t i = 0; i < columns; i++) {
         sw[i] = rng_scale(rng);
         halves[i] = (uint16_t)(rng_next(rng) % 0x7c00);
         zw[i] = (int8_t)rng_between(rng, -128, 127);
     }
     for (size_t i = 0; i < rows; i++) zx[i] = shift;
-    fill_ints(rng, -30000, 30000, rest, rows);
+    for (size_t i = 0; i < rows; i++)
+        rest[i] = (float)rng_between(rng, -255 * (int64_t)t->group, 255 * (int64_t)t->group);
     fill_floats(rng, PLAIN, 0.5f, centred, rows);
     t->half = (int)rng_below(rng, 2);
     t->sw = t->half ? (void *)halves : sw;
@@ -213,7 +216,7 @@ static void expand_4(const struct qlm_kernels *kernels, struct rng *rng, struct 
     fill_codes(rng, &test_types[2], b, k * COLUMNS);
     for (size_t j = 0; j < COLUMNS; j += nr) {
         int8_t *out = operand(steps * 4 * nr);
-        kernels->expand_4(packed(kernels, &nibbles, b, k, k, j), steps, out);
+        kernels->expand_4(packed(kernels, &nibbles, b, k, k, j), k, k, NULL, out);
         same &= memcmp(out, packed(kernels, &bytes, b, k, k, j), steps * 4 * nr) == 0;
     }
     record_int(record, same);

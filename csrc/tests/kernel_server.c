@@ -203,8 +203,8 @@ static void list_tables(void)
 {
     const struct qlm_kernels *t;
     for (size_t i = 0; (t = qlm_kernels_at(i)); i++)
-        printf("%s %d %d %d %d %d %d %d %d\n", t->isa, t->left_type, t->k_step, t->nr, t->mr_8, t->mr_16, t->mr_f32,
-               t->left_4, t->mr_4);
+        printf("%s %d %d %d %d %d %d %d %d %d\n", t->isa, t->left_type, t->k_step, t->nr, t->mr_8, t->mr_16, t->mr_f32,
+               t->left_4, t->mr_4, t->fold_4);
     printf("\n");
     fflush(stdout);
 }

@@ -45,26 +45,24 @@ class Groups:
         self.a = drawn(setting, (m, k), *LEFT_LIMITS[left], LEFT_DTYPES[left])
         self.b = drawn(setting, (k, nr), *codes, np.int8)
         self.rows = m + int(rng.integers(3))
-        groups, full = len(self.spans), bool(rng.random() < 0.5)  # the corrections' exact range, or all of int32
+        groups = len(self.spans)
 
         def by_row(values: np.ndarray) -> np.ndarray:
             return strided(values, self.rows)
 
-        rest = (
-            drawn(setting, (groups, m), -(2**31), 2**31 - 1, np.int32)
-            if full
-            else rng.integers(-9999, 9999, (groups, m))
-        )
         self.half = int(rng.integers(2))
         self.sw = factors(setting, groups * nr).reshape(groups, nr)
         if self.half:
             self.sw = np.clip(self.sw, -60000, 60000).astype(np.float16)
         self.zw = maybe(setting, drawn(setting, (groups, nr), -128, 127, np.int8))
         self.ow = maybe(setting, normal(rng, groups * nr).reshape(groups, nr))
-        self.zx = maybe(setting, drawn(setting, (groups, m), -255, 255, np.int32))
         self.sx = maybe(setting, factors(setting, groups * m).reshape(groups, m))
+        self.zx = maybe(setting, drawn(setting, (groups, m), -255, 255, np.int32))
+        if self.zx is not None and self.sx is None:
+            self.zx[:] = self.zx[0, 0]
         self.ox = maybe(setting, normal(rng, groups * m).reshape(groups, m))
-        self.rest, self.centred = rest.astype(np.int32), normal(rng, groups * m, 100).reshape(groups, m)
+        self.rest = drawn(setting, (groups, m), -255 * group, 255 * group, F32)
+        self.centred = normal(rng, groups * m, 100).reshape(groups, m)
         self.by_row = by_row
 
     def arguments(self, panel: np.ndarray) -> dict[str, Any]:
@@ -79,6 +77,8 @@ class Groups:
         for name in ("zx", "sx", "ox"):
             values = getattr(self, name)
             given[name] = None if values is None else self.by_row(values)
+        if self.zx is not None and self.sx is None:
+            given["zx"] = self.zx[0, :1].copy()
         given["rest"] = self.by_row(self.rest) if self.zw is not None else None
         given["centred"] = self.by_row(self.centred) if self.ow is not None else None
         return given | {"t": poison(self.m * self.nr, F32)}
@@ -94,7 +94,8 @@ class Groups:
             zw = np.zeros(self.nr, np.int64) if self.zw is None else self.zw[n].astype(np.int64)
             if self.zx is not None:
                 acc = acc - self.zx[n][:, None].astype(np.int64) * weights
-            value, sw = ref.f32(ref.wrap32(acc - zw * self.rest[n][:, None].astype(np.int64))), self.sw[n].astype(F32)
+            rest, sw = self.rest[n][:, None].astype(np.int64), self.sw[n].astype(F32)
+            value = ref.f32(ref.wrap32(acc - zw * rest))
             t = ref.fma(value, sw, t) if self.sx is None else ref.fma(value * sw, self.sx[n][:, None], t)
             if self.ow is not None:
                 t = ref.fma(self.centred[n][:, None], self.ow[n], t)
@@ -124,18 +125,18 @@ def gemm_8_groups(setting: Setting) -> Iterator[Case]:
         yield Case(given, {"t": groups.expected().reshape(-1)}, any_nan=True)
 
 
-def panel_4(setting: Setting, codes: np.ndarray) -> dict[str, Any]:
-    if setting.rng.random() < 0.5:
-        return {"expanded": 1, "b": int8_panel(codes, 4)}
-    return {"expanded": 0, "b": nibble_panel(codes)}
+def panel_4(codes: np.ndarray, expanded: int) -> dict[str, Any]:
+    return {"expanded": expanded, "b": int8_panel(codes, 4) if expanded else nibble_panel(codes)}
 
 
 @cases_of("gemm_4_groups")
 def gemm_4_groups(setting: Setting) -> Iterator[Case]:
     constants = setting.constants
     for m, k, group in group_shapes(setting, constants.mr_4):
-        groups = Groups(setting, 4, m, k, group, (-8, 7), constants.left_4)
-        panel = panel_4(setting, groups.padded_codes())
+        expanded = int(setting.rng.integers(2))
+        codes = (-128, 127) if expanded and constants.fold_4 else (-8, 7)
+        groups = Groups(setting, 4, m, k, group, codes, constants.left_4)
+        panel = panel_4(groups.padded_codes(), expanded)
         yield Case(groups.arguments(panel["b"]) | panel, {"t": groups.expected().reshape(-1)}, any_nan=True)
 
 
@@ -146,7 +147,8 @@ def gemm_4_case(setting: Setting, a: np.ndarray, b: np.ndarray) -> Case:
     """a [m, k] left elements, b [k, nr]; k is a multiple of 4."""
     rng, (m, k), nr = setting.rng, a.shape, setting.constants.nr
     lda, ldc = k + int(rng.integers(3)), nr + int(rng.integers(3))
-    given = {"m": m, "steps": k // 4, "a": strided(a, lda), "lda": lda, "ldc": ldc} | panel_4(setting, b)
+    given = {"m": m, "steps": k // 4, "a": strided(a, lda), "lda": lda, "ldc": ldc}
+    given |= panel_4(b, int(rng.integers(2)))
     given["c"] = poison((m - 1) * ldc + nr, np.int32)
     return Case(given, {"c": strided(ref.wrap32(ref.integer_product(a, b.T)), ldc)})
 
@@ -173,10 +175,23 @@ def gemm_4_of_extreme_codes(setting: Setting) -> Iterator[Case]:
 
 @cases_of("expand_4")
 def expand_4(setting: Setting) -> Iterator[Case]:
-    for steps in (0, 1, 5) if setting.few else range(40):
-        codes = drawn(setting, (4 * steps, setting.constants.nr), -8, 7, np.int8)
-        given = {"b": nibble_panel(codes), "steps": steps, "out": poison(codes.size, np.int8)}
-        yield Case(given, {"out": int8_panel(codes, 4)})
+    nr = setting.constants.nr
+    for k, group in ((0, 4), (4, 4), (20, 20), (9, 5)) if setting.few else expanded_shapes():
+        spans = [(start, min(start + group, k)) for start in range(0, k, group)]
+        codes, zw = drawn(setting, (k, nr), -8, 7, np.int8), drawn(setting, (len(spans), nr), -128, 127, np.int8)
+        less = setting.rng.random() < 0.5
+        exact = codes - np.repeat(zw, group, 0)[:k] if less else codes
+        stride = -(-group // 4) * 4
+        given = {"b": nibble_panel(padded(codes, 0, spans, stride)), "k": k, "group": group}
+        given |= {"zw": zw.reshape(-1) if less else None, "out": poison(len(spans) * stride * nr, np.int8)}
+        yield Case(given, {"out": int8_panel(padded(exact, 0, spans, stride), 4)})
+
+
+def expanded_shapes() -> Iterator[tuple[int, int]]:
+    for group in (1, 2, 3, 4, 5, 8, 12, 31, 32, 33, 128):
+        for k in (group, 2 * group + 1, 3 * group - 1, 4 * group):
+            yield k, group
+    yield 0, 4
 
 
 @cases_of("left_sum_4")

@@ -70,3 +70,4 @@ class Constants:
     mr_f32: int
     left_4: int
     mr_4: int
+    fold_4: int
