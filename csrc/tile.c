@@ -186,6 +186,7 @@ void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output 
     }
     for (size_t panel = from; panel < end; panel++) {
         to = place_of(output, weight, first + row, panel, panel + 1);
+        to.far = left->far;
         if (!left->grouped && qlm_packed_wide(weight))
             tile_64(left, output, weight, row, m, panel, &to);
         else

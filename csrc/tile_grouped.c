@@ -57,12 +57,12 @@ static const float *of_row(const float *array, size_t row) { return array ? arra
 /* In place of the scales of a weight without groups, which are never kept as float16 (pack.c), and of its rows'. */
 static const float ones[QLM_MAX_NR] = {[0 ... QLM_MAX_NR - 1] = 1.0f};
 
-/* All spans by one kernel. */
+/* All spans by one kernel; with `finish` it makes outputs of the sums, which takes a whole panel of them. */
 static void groups(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                   const int8_t *expanded, float *t)
+                   const int8_t *expanded, int finish, const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
-    size_t params = qlm_packed_param(weight, panel, 0);
+    size_t params = qlm_packed_param(weight, panel, 0), rows = left->rows, ld = to->ld;
     const char *a = qlm_tile_left(left, weight, row, 0);
     const void *sw = !left->grouped ? ones
                      : weight->half ? (const void *)(weight->half + params)
@@ -73,28 +73,34 @@ static void groups(const struct qlm_left *left, const struct qlm_packed *weight,
     const float *sx = left->grouped == 2 ? left->sx + row : left->grouped ? NULL : ones;
     const int32_t *zx = left->zx_any ? left->zx + row : NULL;
     const float *ox = left->grouped == 2 ? of_row(left->offset, row) : NULL;
+    const float *scale = finish ? left->sx + row : NULL, *zero = left->offset ? NULL : left->zero + row;
+    const float *shift = of_row(left->offset, row), *chain = weight->chain + panel * kernels->nr;
     int half = weight->half != NULL;
     if (weight->kind == QLM_PACKED_4)
         kernels->gemm_4_groups(m, weight->k, weight->group, a, left->stride,
                                expanded ? expanded : qlm_tile_panel(weight, panel), expanded != NULL, sw, half, zw, ow,
-                               zx, rest, sx, centred, ox, left->rows, t);
+                               zx, rest, sx, centred, ox, rows, scale, zero, shift, chain, to->bias, to->residual, ld,
+                               to->out, ld, to->far);
     else
         kernels->gemm_8_groups(m, weight->k, weight->group, a, left->stride, qlm_tile_panel(weight, panel), sw, half,
-                               zw, ow, zx, rest, sx, centred, ox, left->rows, t);
+                               zw, ow, zx, rest, sx, centred, ox, rows, scale, zero, shift, chain, to->bias,
+                               to->residual, ld, to->out, ld, to->far);
 }
 
-void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
-                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const int8_t *expanded,
-                      const struct qlm_place *to)
+/* Where the kernel does not finish: sums, zero points or offsets, and the epilogue one after the other. */
+static void in_steps(const struct qlm_left *left, const struct qlm_linear_output *output,
+                     const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const int8_t *expanded,
+                     const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
     size_t nr = kernels->nr;
     float t[QLM_TILE];
+    struct qlm_place sums = {.out = t, .ld = nr};
     if (qlm_packed_wide(weight)) {
         memset(t, 0, m * nr * sizeof *t);
         for (size_t g = 0; g < weight->groups; g++) wide_span(left, weight, row, m, panel, g, t);
     } else {
-        groups(left, weight, row, m, panel, expanded, t);
+        groups(left, weight, row, m, panel, expanded, 0, &sums);
     }
     if (left->grouped == 1)
         kernels->affine_f32(m, nr, left->offset ? NULL : left->zero + row, left->sx + row,
@@ -103,4 +109,22 @@ void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_outpu
         qlm_tile_finish(kernels, output->activation, m, t, NULL, NULL, to);
     else
         qlm_tile_finish(kernels, output->activation, m, t, weight->scale + panel * nr, left->sx + row, to);
+}
+
+void qlm_tile_grouped(const struct qlm_left *left, const struct qlm_linear_output *output,
+                      const struct qlm_packed *weight, size_t row, size_t m, size_t panel, const int8_t *expanded,
+                      const struct qlm_place *to)
+{
+    const struct qlm_kernels *kernels = weight->kernels;
+    float y[QLM_TILE];
+    if (left->grouped != 1 || qlm_packed_wide(weight) || to->n < kernels->nr) {
+        in_steps(left, output, weight, row, m, panel, expanded, to);
+    } else if (output->activation == QLM_IDENTITY) {
+        groups(left, weight, row, m, panel, expanded, 1, to);
+    } else {
+        struct qlm_place linear = {.bias = to->bias, .out = y, .ld = kernels->nr};
+        struct qlm_place activated = {.residual = to->residual, .out = to->out, .n = to->n, .ld = to->ld};
+        groups(left, weight, row, m, panel, expanded, 1, &linear);
+        qlm_tile_finish(kernels, output->activation, m, y, NULL, NULL, &activated);
+    }
 }

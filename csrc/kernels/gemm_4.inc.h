@@ -68,9 +68,11 @@ QLM_KERNEL(void, gemm_4)
 QLM_KERNEL(void, gemm_4_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw, int half,
  const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
- const float *ox, size_t rows, float *t)
+ const float *ox, size_t rows, const float *scale, const float *zero, const float *shift, const float *chain,
+ const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far)
 {
-    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    struct qlm_groups g = {k,  group, a,     lda,  b,     sw,    half, zw,       ow,  zx,  rest, sx, centred,
+                           ox, rows,  scale, zero, shift, chain, bias, residual, ldr, out, ldo,  far};
     if (expanded)
         e4_tile(m, &g);
     else

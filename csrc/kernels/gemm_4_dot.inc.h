@@ -32,12 +32,7 @@
 /* Expanded panels are int8 panels. */
 #define e4_run i8_run
 
-QLM_INLINE void e4_tile(size_t m, const struct qlm_groups *g)
-{
-    QLM_NAME(gemm_8_groups)
-    (m, g->k, g->group, g->a, g->lda, g->b, g->sw, g->half, g->zw, g->ow, g->zx, g->rest, g->sx, g->centred, g->ox,
-     g->rows, g->t);
-}
+QLM_INLINE void e4_tile(size_t m, const struct qlm_groups *g) { i8_groups(m, g); }
 #else
 typedef n4_left e4_left;
 typedef n4_right e4_right;

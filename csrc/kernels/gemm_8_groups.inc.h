@@ -58,11 +58,16 @@ QLM_INLINE void i8_load(const char *b, i8_right right[DOT_COLUMNS])
 #define GROUPS_SHORT 0
 #include "gemm_groups.inc.h"
 
+/* Shared with expanded 4-bit panels. */
+QLM_OUTLINE void i8_groups(size_t m, const struct qlm_groups *g) { i8_tile(m, g); }
+
 QLM_KERNEL(void, gemm_8_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,
  const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
- const float *ox, size_t rows, float *t)
+ const float *ox, size_t rows, const float *scale, const float *zero, const float *shift, const float *chain,
+ const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far)
 {
-    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
-    i8_tile(m, &g);
+    struct qlm_groups g = {k,  group, a,     lda,  b,     sw,    half, zw,       ow,  zx,  rest, sx, centred,
+                           ox, rows,  scale, zero, shift, chain, bias, residual, ldr, out, ldo,  far};
+    i8_groups(m, &g);
 }

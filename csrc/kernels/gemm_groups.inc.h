@@ -73,6 +73,34 @@ QLM_INLINE v16f group_weights(const struct qlm_groups *g, size_t n, size_t at, v
     return v16_f_mul(sw, v16_f_from_i(sums));
 }
 
+/* The lines of outputs past the caches are there when they are written (linear.inc.h). */
+QLM_INLINE void group_ask(const struct qlm_groups *g, size_t row, size_t rows)
+{
+    for (size_t i = row; i < row + rows; i++)
+        for (size_t j = 0; j < NR; j += 16) __builtin_prefetch(g->out + i * g->ldo + j, 1);
+}
+
+/* Rows [row, row + rows) of the output from their t, [rows][NR]. */
+QLM_OUTLINE void group_finish(const struct qlm_groups *g, size_t row, size_t rows, const float *t)
+{
+    v16f none = v16_f_set1(-0.0f); /* adding it changes no value */
+    for (size_t j = 0; j < NR; j += 16) {
+        v16f chain = g->scale ? v16_f_load(g->chain + j) : none, bias = g->bias ? v16_f_load(g->bias + j) : none;
+        for (size_t i = row; i < row + rows; i++) {
+            v16f y = v16_f_load(t + (i - row) * NR + j);
+            if (g->scale) {
+                v16f scale = v16_f_set1(g->scale[i]), shift = v16_f_set1((g->zero ? g->zero : g->shift)[i]);
+                shift = v16_f_mul(shift, chain);
+                y = g->zero ? v16_f_mul(v16_f_sub(y, shift), scale) : v16_f_add(v16_f_mul(y, scale), shift);
+                y = v16_f_add(y, bias);
+                if (g->residual) y = v16_f_add(y, v16_f_load(g->residual + i * g->ldr + j));
+                y = v16_f_canonical(y);
+            }
+            v16_f_store(g->out + i * g->ldo + j, y);
+        }
+    }
+}
+
 /* Whether what `how` names is there, or may be and is. */
 #define GROUPS_IF(what, given) if ((how & (what)) || ((how & GROUPS_ANY) && (given)))
 #define GROUPS_IF_ANY(given) if ((how & GROUPS_ANY) && (given))
@@ -241,12 +269,12 @@ QLM_INLINE void GROUPS(tile_part)(size_t m, const struct group_tile *r, float *t
 QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 {
     struct group_tile r = group_tile_of(g, GROUPS_STEP);
-    float *to = g->t;
-    while (m) {
-        size_t rows = m < GROUPS_MR ? m : GROUPS_MR;
-        GROUPS(tile_part)(rows, &r, to);
-        m -= rows;
-        to += rows * NR;
+    float t[GROUPS_MR * NR];
+    for (size_t row = 0; row < m; row += GROUPS_MR) {
+        size_t rows = m - row < GROUPS_MR ? m - row : GROUPS_MR;
+        if (g->far) group_ask(g, row, rows);
+        GROUPS(tile_part)(rows, &r, t);
+        group_finish(g, row, rows, t);
         group_tile_skip(&r, rows);
     }
 }

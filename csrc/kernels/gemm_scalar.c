@@ -148,22 +148,39 @@ static float add_group(const struct qlm_groups *g, panel_reader *code_at, size_t
     return t;
 }
 
+/* The linear's output: zero point or offset of the row, bias, residual. */
+static float finish_groups(const struct qlm_groups *g, size_t i, size_t j, float t)
+{
+    float shift = (g->zero ? g->zero : g->shift)[i] * g->chain[j];
+    if (g->zero) {
+        t = (t - shift) * g->scale[i];
+    } else {
+        t = t * g->scale[i];
+        t = t + shift;
+    }
+    if (g->bias) t = t + g->bias[j];
+    if (g->residual) t = t + g->residual[i * g->ldr + j];
+    return t == t ? t : __builtin_nanf("");
+}
+
 static void run_groups(const struct qlm_groups *g, panel_reader *code_at, size_t m)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < NR; j++) {
             float t = 0.0f;
             for (size_t n = 0; n * g->group < g->k; n++) t = add_group(g, code_at, n, i, j, t);
-            g->t[i * NR + j] = t;
+            g->out[i * g->ldo + j] = g->scale ? finish_groups(g, i, j, t) : t;
         }
 }
 
 QLM_KERNEL(void, gemm_8_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,
  const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
- const float *ox, size_t rows, float *t)
+ const float *ox, size_t rows, const float *scale, const float *zero, const float *shift, const float *chain,
+ const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far)
 {
-    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    struct qlm_groups g = {k,  group, a,     lda,  b,     sw,    half, zw,       ow,  zx,  rest, sx, centred,
+                           ox, rows,  scale, zero, shift, chain, bias, residual, ldr, out, ldo,  far};
     run_groups(&g, panel_code, m);
 }
 
@@ -178,9 +195,11 @@ static int8_t nibble_code(const int8_t *b, size_t p, size_t j)
 QLM_KERNEL(void, gemm_4_groups)
 (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw, int half,
  const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred,
- const float *ox, size_t rows, float *t)
+ const float *ox, size_t rows, const float *scale, const float *zero, const float *shift, const float *chain,
+ const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far)
 {
-    struct qlm_groups g = {k, group, a, lda, b, sw, half, zw, ow, zx, rest, sx, centred, ox, rows, t};
+    struct qlm_groups g = {k,  group, a,     lda,  b,     sw,    half, zw,       ow,  zx,  rest, sx, centred,
+                           ox, rows,  scale, zero, shift, chain, bias, residual, ldr, out, ldo,  far};
     run_groups(&g, expanded ? panel_code : nibble_code, m);
 }
 

@@ -17,7 +17,11 @@ struct qlm_groups {
     const int32_t *zx;
     const float *rest, *sx, *centred, *ox;
     size_t rows;
-    float *t;
+    const float *scale, *zero, *shift, *chain, *bias, *residual;
+    size_t ldr;
+    float *out;
+    size_t ldo;
+    int far;
 };
 
 #endif

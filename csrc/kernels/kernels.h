@@ -171,10 +171,12 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     short, each from a multiple of ks in a and b on) of t = fma(fl(acc'), sw, t) from t = +0, or of
  *                     t = fma(fl(acc') * sw, sx, t) where sx is given; acc' = acc - zx * (sum of b) - zw * rest in
  *                     wrapping 32-bit arithmetic.  After each group, where ow is given: t = fma(centred, ow, t);
- *                     where ox is given: t = fma(ox, sw * fl(sum of b - count * zw), t).  t is [m][nr]; sw (float16
+ *                     where ox is given: t = fma(ox, sw * fl(sum of b - count * zw), t).  sw (float16
  *                     where `half`), zw, ow are [groups][nr], the others [groups][rows], m <= rows, but zx without
  *                     sx is one number; all but sw may be NULL, zw only with rest, ow only with centred; |zx| <= 255,
- *                     rest is whole, |rest| <= 255 * group; m <= mr_8, 1 <= group <= 33025 elements
+ *                     rest is whole, |rest| <= 255 * group; m <= mr_8, 1 <= group <= 33025 elements.  out is t,
+ *                     or, where scale is given, (t - zero[i] * chain[j]) * scale[i] or, without zero, t * scale[i] +
+ *                     shift[i] * chain[j]; + bias[j] + residual[i][j], which may be NULL; far as in linear_8
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
  * gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8 for panel p), l < count, from
@@ -209,13 +211,16 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, gemm_8_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,         \
        const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred, \
-       const float *ox, size_t rows, float *t))                                                                        \
+       const float *ox, size_t rows, const float *scale, const float *zero, const float *shift,                        \
+       const float *chain, const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))     \
     X(void, gemm_4,                                                                                                    \
       (size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc))        \
     X(void, gemm_4_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw,       \
        int half, const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx,             \
-       const float *centred, const float *ox, size_t rows, float *t))                                                  \
+       const float *centred, const float *ox, size_t rows, const float *scale, const float *zero,                      \
+       const float *shift, const float *chain, const float *bias, const float *residual, size_t ldr, float *out,       \
+       size_t ldo, int far))                                                                                           \
     X(void, expand_4, (const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out))                          \
     X(int32_t, left_sum_4, (const void *a, size_t n))                                                                  \
     X(void, unpack_4,                                                                                                  \

@@ -154,10 +154,12 @@ static void run_panel(const struct qlm_kernels *kernels, const struct form *form
         const float *sx = t->sx ? t->sx + row : NULL, *ox = t->ox ? t->ox + row : NULL;
         if (form->bits == 8)
             kernels->gemm_8_groups(m, t->k, t->group, a, t->stride, panel, sw, t->half, zw, ow, t->zx + row,
-                                   t->rest + row, sx, t->centred + row, ox, t->m, y);
+                                   t->rest + row, sx, t->centred + row, ox, t->m, NULL, NULL, NULL, NULL, NULL, NULL, 0,
+                                   y, nr, 0);
         else
             kernels->gemm_4_groups(m, t->k, t->group, a, t->stride, panel, form->expanded, sw, t->half, zw, ow,
-                                   t->zx + row, t->rest + row, sx, t->centred + row, ox, t->m, y);
+                                   t->zx + row, t->rest + row, sx, t->centred + row, ox, t->m, NULL, NULL, NULL, NULL,
+                                   NULL, NULL, 0, y, nr, 0);
         for (size_t i = 0; i < m; i++) memcpy(out + (row + i) * COLUMNS + j, y + i * nr, nr * sizeof *y);
     }
 }

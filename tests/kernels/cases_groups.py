@@ -64,6 +64,20 @@ class Groups:
         self.rest = drawn(setting, (groups, m), -255 * group, 255 * group, F32)
         self.centred = normal(rng, groups * m, 100).reshape(groups, m)
         self.by_row = by_row
+        self.finish = self.finishing(setting)
+
+    def finishing(self, setting: Setting) -> dict[str, Any]:
+        """What the kernel makes of t: nothing, or outputs."""
+        rng, m, nr = setting.rng, self.m, self.nr
+        names = ("scale", "zero", "shift", "chain", "bias", "residual")
+        given: dict[str, Any] = dict.fromkeys(names) | {"far": int(rng.integers(2))}
+        given |= {"ldr": nr + int(rng.integers(3)), "ldo": nr + int(rng.integers(3))}
+        if rng.random() < 0.6:
+            given |= {"scale": factors(setting, m), "chain": normal(rng, nr), "bias": maybe(setting, normal(rng, nr))}
+            given["zero" if rng.random() < 0.5 else "shift"] = drawn(setting, (m,), -255, 255, F32)
+            self.residual = maybe(setting, normal(rng, m * nr).reshape(m, nr))
+            given["residual"] = None if self.residual is None else strided(self.residual, given["ldr"])
+        return given | {"out": poison((m - 1) * given["ldo"] + nr, F32)}
 
     def arguments(self, panel: np.ndarray) -> dict[str, Any]:
         stride = -(-self.group // self.step) * self.step
@@ -81,12 +95,26 @@ class Groups:
             given["zx"] = self.zx[0, :1].copy()
         given["rest"] = self.by_row(self.rest) if self.zw is not None else None
         given["centred"] = self.by_row(self.centred) if self.ow is not None else None
-        return given | {"t": poison(self.m * self.nr, F32)}
+        return given | self.finish
 
     def padded_codes(self) -> np.ndarray:
         return padded(self.b, 0, self.spans, -(-self.group // self.step) * self.step)
 
     def expected(self) -> np.ndarray:
+        """The outputs, at their stride."""
+        return strided(self.finished(self.sums()), self.finish["ldo"])
+
+    def finished(self, t: np.ndarray) -> np.ndarray:
+        given = self.finish
+        if given["scale"] is None:
+            return t
+        scale, row = given["scale"][:, None], given["shift"] if given["zero"] is None else given["zero"]
+        shift = row[:, None] * given["chain"]
+        t = t * scale + shift if given["zero"] is None else (t - shift) * scale
+        t = t if given["bias"] is None else t + given["bias"]
+        return t if self.residual is None else t + self.residual
+
+    def sums(self) -> np.ndarray:
         t = np.zeros((self.m, self.nr), F32)
         for n, (start, end) in enumerate(self.spans):
             weights = self.b[start:end].astype(np.int64).sum(0)
@@ -122,7 +150,7 @@ def gemm_8_groups(setting: Setting) -> Iterator[Case]:
     for m, k, group in group_shapes(setting, constants.mr_8):
         groups = Groups(setting, constants.k_step, m, k, group, (-128, 127), constants.left_type)
         given = groups.arguments(int8_panel(groups.padded_codes(), constants.k_step))
-        yield Case(given, {"t": groups.expected().reshape(-1)}, any_nan=True)
+        yield Case(given, {"out": groups.expected()}, any_nan=True)
 
 
 def panel_4(codes: np.ndarray, expanded: int) -> dict[str, Any]:
@@ -137,7 +165,7 @@ def gemm_4_groups(setting: Setting) -> Iterator[Case]:
         codes = (-128, 127) if expanded and constants.fold_4 else (-8, 7)
         groups = Groups(setting, 4, m, k, group, codes, constants.left_4)
         panel = panel_4(groups.padded_codes(), expanded)
-        yield Case(groups.arguments(panel["b"]) | panel, {"t": groups.expected().reshape(-1)}, any_nan=True)
+        yield Case(groups.arguments(panel["b"]) | panel, {"out": groups.expected()}, any_nan=True)
 
 
 # ---- 4 bits --------------------------------------------------------------------------------------------------------
