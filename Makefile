@@ -38,10 +38,12 @@ $(VENV)/installed-bench: $(VENV)/installed $(VENV)/installed-minilm benchmarks/r
 	$(PIP) install --no-build-isolation --editable ".[llm,plot]"
 	@touch $@
 
-# Kernels and MiniLM beside the peers, half an hour in all; the tables of docs/performance.md are made of the results.
+# Kernels and MiniLM beside the peers, most of an hour; benchmarks/tables.py makes goals and tables of the results.
 bench: $(VENV)/installed-bench
 	@mkdir -p build
 	$(BIN)/python benchmarks/kernels.py --threads 1,2 --save build/kernels.json
+	$(BIN)/python benchmarks/kernels.py --section "linear int8" --shape 768x768 --rows $$(seq -s, 32) --peer none \
+	    --save build/rate.json
 	$(BIN)/python benchmarks/models.py --threads 1,2 --save build/models.json
 
 # ggml comes with llama-cpp-python, which is built from source: some minutes.

@@ -13,10 +13,13 @@ RUN ?=
 TEST_ARGS ?=
 
 # What every build needs: without -ffp-contract=off compilers fuse a * b + c and results differ between CPUs.
-CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -ffp-contract=off -Wall -Wextra -Werror -pthread -I$(CSRC) -MMD -MP
+# The last two: kernels also make a shared object that needs no libc.
+CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fPIC -fno-stack-protector -Wall -Wextra -Werror -pthread -I$(CSRC) -MMD -MP
 CORE_LIBS := -pthread -lm
 
-CORE_SOURCES := $(wildcard $(CSRC)/*.c) $(wildcard $(CSRC)/kernels/*.c)
+# What takes longest first: several are compiled at a time, and it should not be left alone in the end.
+CORE_SOURCES := $(wildcard $(CSRC)/kernels/gemm_*.c)
+CORE_SOURCES += $(filter-out $(CORE_SOURCES),$(wildcard $(CSRC)/kernels/*.c)) $(wildcard $(CSRC)/*.c)
 TEST_SOURCES := $(addprefix $(CSRC)/tests/,test_core.c support.c cases_elements.c cases_rows.c cases_int8.c \
     cases_groups.c drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c memory.c test_memory.c test_threads.c \
     test_peaks.c)
@@ -34,8 +37,16 @@ $(BUILD)/libqlm.a: $(call objects,$(CORE_SOURCES))
 	rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/test_core: $(call objects,$(TEST_SOURCES)) $(BUILD)/libqlm.a
-	$(CC) $(CFLAGS) $(LDFLAGS) $(WATCHED:%=-Wl,--wrap=%) -o $@ $^ $(CORE_LIBS)
+$(BUILD)/test_core: $(BUILD)/libqlm.a $(call objects,$(TEST_SOURCES))
+	$(CC) $(CFLAGS) $(LDFLAGS) $(WATCHED:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $< $(CORE_LIBS)
+
+# What tests/kernels runs: kernels on an emulated CPU, without a libc, and as a program under qemu-user.
+KERNEL_OBJECTS := $(call objects,$(wildcard $(CSRC)/kernels/*.c) $(CSRC)/dispatch.c)
+$(BUILD)/kernels.so: $(KERNEL_OBJECTS)
+	$(CC) -shared -nostdlib -o $@ $^
+
+$(BUILD)/kernel_server: $(call objects,$(CSRC)/tests/kernel_server.c $(CSRC)/cpu.c) $(KERNEL_OBJECTS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(CORE_LIBS)
 
 $(BUILD)/%.o: $(CSRC)/%.c
 	@mkdir -p $(@D)
@@ -48,16 +59,16 @@ $(BUILD)/%.o: $(CSRC)/%.c
 # Line tables alone: following variables through unrolled tiles takes gcc as long as all else.
 SANITIZE := -g1 -O1 -fPIC -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 PYTHON ?= python3
-# One object a file: as many at a time as there are cores.
+# One object a file: as many at a time as there are cores, of all builds together where `ci` runs them.
 JOBS ?= $(shell nproc)
-SELF := $(MAKE) -s -j$(JOBS) -f $(CSRC)/build.mk
+SELF = $(MAKE) -s $(if $(filter --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) -f $(CSRC)/build.mk
 
-.PHONY: gcc asan tsan asan-python clang neon ci lint
+.PHONY: gcc asan tsan asan-python clang neon ci all-builds lint
 asan:
-	$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(or $(TEST_ARGS),60)'
+	+$(SELF) test BUILD=build/asan CFLAGS='$(SANITIZE)' TEST_ARGS='$(or $(TEST_ARGS),60)'
 
 tsan:
-	$(SELF) test BUILD=build/tsan CFLAGS='-g1 -O1 -fsanitize=thread' \
+	+$(SELF) test BUILD=build/tsan CFLAGS='-g1 -O1 -fsanitize=thread' \
 	    TEST_ARGS='$(or $(TEST_ARGS),5)'
 
 # The binding under the sanitizers, by the tests of arrays and models; Python's own leaks are not ours to judge.  The
@@ -68,7 +79,7 @@ BINDING := $(wildcard $(CSRC)/python/*.c)
 PY_INCLUDES = $(shell $(PYTHON) -c 'import numpy, sysconfig; print("-I" + sysconfig.get_paths()["include"], "-I" + numpy.get_include())')
 PY_CFLAGS = -DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION $(PY_INCLUDES)
 asan-python:
-	$(SELF) binding BUILD=build/asan CFLAGS='$(SANITIZE) $(PY_CFLAGS)' PYTHON=$(PYTHON)
+	+$(SELF) binding BUILD=build/asan CFLAGS='$(SANITIZE) $(PY_CFLAGS)' PYTHON=$(PYTHON)
 	rm -rf $(SANITIZED)
 	mkdir -p $(SANITIZED)
 	cp -r qlm $(SANITIZED)/qlm
@@ -84,17 +95,20 @@ $(BUILD)/_core.so: $(call objects,$(BINDING)) $(BUILD)/libqlm.a
 	$(CC) $(CFLAGS) -shared -o $@ $^ $(CORE_LIBS)
 
 clang:
-	$(SELF) test CC=clang BUILD=build/clang
+	+$(SELF) test CC=clang BUILD=build/clang
 
 # NEON with dot product, on any machine: statically linked and run by qemu-user.
 neon:
-	$(SELF) test CC=aarch64-linux-gnu-gcc LDFLAGS=-static RUN=qemu-aarch64 BUILD=build/aarch64 \
+	+$(SELF) test CC=aarch64-linux-gnu-gcc LDFLAGS=-static RUN=qemu-aarch64 BUILD=build/aarch64 \
 	    TEST_ARGS='$(or $(TEST_ARGS),60)'
 
 gcc:
-	$(SELF) test
+	+$(SELF) test
 
-ci: gcc clang asan tsan neon
+# Side by side: the tests of one build run while the next one compiles.
+ci:
+	+$(SELF) --output-sync all-builds
+all-builds: asan gcc clang tsan neon
 
 # Every C file, the binding too, compiles without a warning.
 warnings = $(1) $(CORE_CFLAGS) -O2 -fsyntax-only $(PY_CFLAGS) $(CORE_SOURCES) $(BINDING)

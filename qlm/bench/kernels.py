@@ -17,7 +17,7 @@ from .bounds import Bound, aligned, binary_size
 from .cases import OWN, Case, Contender
 from .shapes import MODELS, Shape, shapes
 
-ROWS = (1, 16, 128, 512)
+ROWS = (1, 16, 64, 128, 512)
 QUICK_ROWS = (1, 128)
 SIZES = (64 << 10, 1 << 20, 64 << 20, 256 << 20)  # bytes of float32
 QUICK_SIZES = SIZES[:2]
@@ -75,7 +75,7 @@ def cases(
     of: the shapes of the weights; None: all models'.
     """
     yield overhead()
-    for shape in shapes(MODELS) if of is None else of:
+    for shape in (shapes(MODELS) if of is None else of) if kinds else ():
         yield from linear_cases(shape, rows, kinds)
     for size in sizes:
         yield from array_cases(size)

@@ -61,7 +61,8 @@ def test_full_cases_cover_shapes_rows_and_kinds(monkeypatch):
     )
     monkeypatch.setattr(kernels, "array_cases", lambda size: [size])
     found = list(kernels.cases())[1:]
-    assert len([one for one in found if isinstance(one, tuple)]) == len(shapes.shapes()) * 4 * len(kernels.KINDS)
+    linears = len(shapes.shapes()) * len(kernels.ROWS) * len(kernels.KINDS)
+    assert len([one for one in found if isinstance(one, tuple)]) == linears
     assert found[-4:] == list(kernels.SIZES)
 
 

@@ -8,8 +8,8 @@ Returns the kernel's result (int, np.float32 or None).
 """
 
 import ctypes
-import hashlib
 import mmap
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
-from kernel_header import KERNELS, ROOT, Constants, Signature, all_isas, signatures
+from kernel_header import ROOT, Constants, Signature, all_isas, signatures
 
-BUILD = ROOT / "build" / "test-kernels"
-CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-stack-protector", "-D_GNU_SOURCE"]
 POISON = 0xA5
 
 # What each tier may use and no more: Bochs's CPU models (tests/emulate/README.md) and QEMU's.
@@ -160,19 +158,13 @@ class NativeRunner:
 # ---- emulated ------------------------------------------------------------------------------------------------------
 
 
-def build(name: str, compiler: str, sources: list[Path], flags: list[str], *libraries: str) -> Path:
-    """Compiles to build/test-kernels/NAME, again where a source, a header or a flag changed."""
-    headers = sorted((ROOT / "csrc").rglob("*.h"))
-    digest = hashlib.sha256(" ".join([compiler, *flags]).encode())
-    for path in [*sources, *headers]:
-        digest.update(path.read_bytes())
-    target = BUILD / f"{name}-{digest.hexdigest()[:16]}"
-    if not target.exists():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(".part")
-        subprocess.run([compiler, *flags, *map(str, sources), *libraries, "-o", str(temporary)], check=True)
-        temporary.replace(target)
-    return target
+def build(target: str, **settings: str) -> Path:
+    """What csrc/build.mk makes, on all cores; its own tests share the objects."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", "-s", f"-j{os.cpu_count()}", "-f", "csrc/build.mk", target]
+    command += [f"{name}={value}" for name, value in settings.items()]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    return ROOT / target
 
 
 class EmulatedRunner:
@@ -181,9 +173,7 @@ class EmulatedRunner:
     mode = "emulated"
 
     def __init__(self) -> None:
-        sources = [*sorted(KERNELS.glob("*.c")), ROOT / "csrc" / "dispatch.c"]
-        flags = [*CFLAGS, "-shared", "-fPIC", "-nostdlib", f"-I{ROOT / 'csrc'}"]
-        self.library = build("kernels-x86_64.so", "gcc", sources, flags)
+        self.library = build("build/core/kernels.so", CC="gcc")
         self._emulators: dict[str, Any] = {}
         self._tables: dict[str, dict[str, int]] = {}
         self._constants: dict[str, Constants] = {}
@@ -246,11 +236,9 @@ class QemuRunner:
     mode = "qemu"
 
     def __init__(self) -> None:
-        csrc = ROOT / "csrc"
-        core = [csrc / "tests" / "kernel_server.c", csrc / "dispatch.c", csrc / "cpu.c"]
-        sources = [*core, *sorted(KERNELS.glob("*.c"))]
-        flags = [*CFLAGS, "-static", f"-I{ROOT / 'csrc'}"]
-        self.program = build("kernel_server-aarch64", "aarch64-linux-gnu-gcc", sources, flags, "-lm")
+        self.program = build(
+            "build/aarch64/kernel_server", CC="aarch64-linux-gnu-gcc", LDFLAGS="-static", BUILD="build/aarch64"
+        )
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
 
     def _pipes(self, isa: str) -> tuple[IO[bytes], IO[bytes]]:
