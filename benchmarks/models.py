@@ -53,7 +53,8 @@ def others(checkpoint: Checkpoint, found: Sequence[Peer]) -> tuple[dict[str, Enc
         except (ImportError, RuntimeError) as error:
             missing += [absent(name, f"does not run: {error}"[:60]) for name in peer.model_rows]
             continue
-        encoders |= ready
+        encoders |= {name: encode for name, encode in ready.items() if callable(encode)}
+        missing += [absent(name, encode) for name, encode in ready.items() if isinstance(encode, str)]
         missing += [absent(name) for name in peer.model_rows if name not in ready]
     return encoders, missing
 

@@ -68,8 +68,8 @@ class Peer:
     def array(self, section: str, x: np.ndarray) -> Work:
         raise NotImplementedError
 
-    def encoders(self, checkpoint: Checkpoint) -> dict[str, Encode]:
-        """Token ids int64 [batch, length] -> hidden states, for each of `model_rows`."""
+    def encoders(self, checkpoint: Checkpoint) -> dict[str, Encode | str]:
+        """Token ids int64 [batch, length] -> hidden states, for each of `model_rows`; text: why there is none."""
         raise NotImplementedError
 
     def keep(self, kind: str, weight: np.ndarray, make: Callable[[], object]) -> object:

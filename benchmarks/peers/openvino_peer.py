@@ -92,11 +92,13 @@ class OpenVINO(Peer):
 
     # ---- models ----
 
-    def encoders(self, checkpoint: Checkpoint) -> dict[str, Encode]:
-        found = {
-            "OpenVINO float32": self._encoder(self._compile(self._bert(checkpoint))),
-            "OpenVINO bf16": self._encoder(self._compile(self._bert(checkpoint), INFERENCE_PRECISION_HINT="bf16")),
-        }
+    def encoders(self, checkpoint: Checkpoint) -> dict[str, Encode | str]:
+        found: dict[str, Encode | str] = {"OpenVINO float32": self._encoder(self._compile(self._bert(checkpoint)))}
+        try:
+            halves = self._compile(self._bert(checkpoint), INFERENCE_PRECISION_HINT="bf16")
+            found["OpenVINO bf16"] = self._encoder(halves)
+        except RuntimeError:
+            found["OpenVINO bf16"] = "not on this instruction set"
         if importlib.util.find_spec("nncf") is not None:
             found["OpenVINO static int8"] = self._encoder(self._compile(self._quantized(checkpoint)))
         return found

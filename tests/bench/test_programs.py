@@ -19,13 +19,14 @@ def programs(monkeypatch):
     """kernels.py and tables.py as modules; they stand in a folder of their own."""
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     before = dict(sys.modules)
-    for name in ("kernels", "tables", "goals"):
+    own = ("kernels", "tables", "goals", "models")  # tests have such names too
+    for name in own:
         sys.modules.pop(name, None)
     yield importlib.import_module("kernels"), importlib.import_module("tables")
     for name in set(sys.modules) - set(before):
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(FOLDER)):
             del sys.modules[name]
-    sys.modules.update({name: before[name] for name in ("kernels", "tables") if name in before})
+    sys.modules.update({name: before[name] for name in own if name in before})
 
 
 @pytest.fixture
@@ -292,3 +293,17 @@ def test_peers_are_held_to_the_instruction_set_in_use(programs, monkeypatch):
     assert Held(1).missing is None
     assert base.os.environ == Held.avx2
     assert base.Peer(1).missing == "cannot be held to AVX2"
+
+
+def test_a_model_of_a_peer_runs_or_says_why_not(programs):
+    models = importlib.import_module("models")
+
+    class Some:
+        name, missing, model_rows = "Some", None, ("a", "b", "c")
+
+        def encoders(self, checkpoint):
+            return {"a": len, "b": "not on this instruction set"}
+
+    encoders, missing = models.others(None, [Some()])
+    assert encoders == {"a": len}
+    assert {one.name: one.note for one in missing} == {"b": "not on this instruction set", "c": "not installed"}
