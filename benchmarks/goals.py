@@ -7,6 +7,7 @@ CPU's own limits, so that another CPU has the same goals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -114,15 +115,15 @@ def times_as_fast(
 
 
 def beside_plain(section: str, sizes: Sequence[str] = ()) -> Callable[[Rows, Result], Figures]:
-    """Of the plain loop that quantizes with ordinary stores; 64 KiB net of a call."""
+    """Of the plain loop that quantizes with ordinary stores; 64 KiB net of a call.  NaN: not to be told."""
 
     def figures(rows: Rows, found: Result) -> Figures:
         shown: Figures = {}
         for row in sorted(own(rows, section), key=lambda row: row["nbytes"]):
             plain = next((value for name, value in row["loops"].items() if name.startswith("quantize (")), None)
             seconds = row["net"] if row["nbytes"] == SIZES[0] else row["median"]
-            if plain and seconds and (not sizes or row["case"] in sizes):
-                shown[row["case"]] = plain / seconds
+            if not sizes or row["case"] in sizes:
+                shown[row["case"]] = plain / seconds if plain and seconds else math.nan
         return shown
 
     return figures

@@ -11,6 +11,7 @@ alone.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -154,6 +155,8 @@ def goal_cell(goal: goals.Goal, aim: Sequence[float], figures: goals.Figures) ->
     """What falls short is bold."""
 
     def shown(value: float, least: float) -> str:
+        if math.isnan(value):
+            return "-"
         return goal.show(value) if goal.meets(value, least) else f"**{goal.show(value)}**"
 
     if len(aim) > 1:
