@@ -139,7 +139,8 @@ def goal_line(goal: goals.Goal, aims: str, found: Result) -> list[str]:
         aim = goal.aims[aims].get(threads)
         rows = [row for row in found["rows"] if row["threads"] == threads]
         figures = goal.figures(rows, found) if aim else {}
-        cells[threads] = goal_cell(goal, aim, figures) if figures else ("not measured" if aim else "")
+        told = not all(map(math.isnan, figures.values()))
+        cells[threads] = goal_cell(goal, aim, figures) if told else ("not measured" if aim else "")
         missed |= "**" in cells[threads]
     short = anchor(goals.SECTIONS[goal.section][aims]) if missed else ""
     return [goal.work, goal.measure, goal_aim(goal, goal.aims[aims]), cells[1], cells[2], short]

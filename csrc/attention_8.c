@@ -116,8 +116,8 @@ static void found_bad(struct attention_8 *a, const float *x, size_t token)
     while (i < seen && !atomic_compare_exchange_weak(&a->bad, &seen, i)) {}
 }
 
-/* numerics.md, "Parameters", symmetric: a quotient of float32 rounded once is the same by float32 as by float64.  Of the
- * largest float's, which is rounded up, 127 codes would overflow. */
+/* numerics.md, "Parameters", symmetric: a quotient of float32 rounded once is the same by float32 as by float64.  Of
+ * the largest float's, which is rounded up, 127 codes would overflow. */
 static float scale_of(float min, float max)
 {
     float amax = -min > max ? -min : max, scale = amax / CODE_MAX;

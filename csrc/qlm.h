@@ -94,7 +94,8 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes);
 /* The same of runs [begin, end), of `runs` of n elements each, by the parameters of their ranges, which go to scale and
- * zero (NULL where that is 0: symmetric, signed).  half, of types of at most 8 bits: scales are rounded up to float16, infinite past 65504. */
+ * zero (NULL where that is 0: symmetric, signed).  half, of types of at most 8 bits: scales are rounded up to float16,
+ * infinite past 65504. */
 size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, size_t end, const struct qlm_type *type,
                           int symmetric, int half, float *scale, int32_t *zero, void *codes);
 size_t qlm_quantize_interval(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
