@@ -1,11 +1,11 @@
-"""The goals in docs/performance.md and the tables in docs/tables/, made of the results in benchmarks/results/.
+"""The goals in docs/performance.md, the tables in docs/tables/ and README's of speed, made of benchmarks/results/.
 
     python benchmarks/tables.py [RESULT.json ...]   # take these results in, and write goals and tables
     python benchmarks/tables.py --check             # do they say what the results hold?
 
 A result goes into the file of its CPU and instruction set; rows that it measured again replace older ones, and those of
-other CPUs stay. What stands between the two marks of docs/performance.md, and docs/tables/, is written by this program
-alone.
+other CPUs stay. What stands between the marks of docs/performance.md and README.md, and docs/tables/, is written by
+this program alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from qlm.views import markdown_table, significant
 
 ROOT = Path(__file__).resolve().parent
 FOLDER, PAGE, PAGES = ROOT / "results", ROOT.parent / "docs" / "performance.md", ROOT.parent / "docs" / "tables"
-BEGIN, END = "<!-- goals: begin (benchmarks/tables.py) -->", "<!-- goals: end -->"
+README = ROOT.parent / "README.md"
 
 
 def main() -> int:
@@ -44,9 +44,7 @@ def main() -> int:
     late = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if args.check:
         for path in [*late, *stale]:
-            print(
-                f"docs/{path.relative_to(PAGE.parent)} is out of date: run python benchmarks/tables.py", file=sys.stderr
-            )
+            print(f"{path.name} is out of date: run python benchmarks/tables.py", file=sys.stderr)
         return int(bool(late or stale))
     PAGES.mkdir(exist_ok=True)
     for path in late:
@@ -71,13 +69,39 @@ def take_in(found: Result) -> None:
 
 def pages(found: dict[str, Result]) -> dict[Path, str]:
     """What each page is to hold; `found` by the names of their files."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    parts = [goal_section(name, one) for name, one in found.items()]
+    speeds = (speed(one) for one in found.values())
     return {
-        PAGE: before + BEGIN + "\n\n" + "\n".join(parts) + "\n" + END + after,
+        PAGE: between_marks(PAGE, "goals", [goal_section(name, one) for name, one in found.items()]),
+        README: between_marks(README, "speed", [text for text in speeds if text]),
         **{PAGES / f"{name}.md": table_page(one) for name, one in found.items()},
     }
+
+
+def between_marks(path: Path, word: str, parts: Iterable[str]) -> str:
+    """The file's text with these parts where its marks are."""
+    begin, end = f"<!-- {word}: begin (benchmarks/tables.py) -->", f"<!-- {word}: end -->"
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    return before + begin + "\n\n" + "\n".join(parts) + "\n" + end + rest.split(end)[1]
+
+
+def speed(found: Result) -> str:
+    """MiniLM by contender, the fastest first; nothing where qlm was held to fewer instructions than the CPU has."""
+    rows = [row for row in found["rows"] if row["section"] == MODEL and row.get("median")]
+    features = found["machine"]["features"]
+    if not rows or (found["machine"]["isa"] == "avx2" and "avx512f" in features):
+        return ""
+    places = sorted({(row["threads"], -row["batch"] * row["length"], row["case"]) for row in rows})
+    at: dict[str, dict[tuple[int, str], Row]] = {}
+    for row in rows:
+        at.setdefault(row["contender"], {})[row["threads"], row["case"]] = row
+    order = sorted(at, key=lambda name: at[name].get((places[0][0], places[0][2]), {}).get("median", math.inf))
+    cells = [
+        [name, *(duration(at[name].get((threads, case), {}).get("median")) or "-" for threads, _, case in places)]
+        for name in order
+    ]
+    heads = [f"{case}, {'one thread' if threads == 1 else f'{threads} threads'}" for threads, _, case in places]
+    clock = ", CPU time amid other load" if any(row["clock"] == "cpu" for row in rows) else ""
+    return f"{title(found)}{clock}; {software(found)}.\n\n" + markdown_table(["", *heads], cells)
 
 
 def table_page(found: Result) -> str:

@@ -36,7 +36,10 @@ def page(programs, monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "FOLDER", tmp_path / "results")
     monkeypatch.setattr(tables, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(tables, "PAGES", tmp_path / "tables")
-    (tmp_path / "page.md").write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    monkeypatch.setattr(tables, "README", tmp_path / "README.md")
+    for name, word in (("page.md", "goals"), ("README.md", "speed")):
+        marks = f"<!-- {word}: begin (benchmarks/tables.py) -->", f"<!-- {word}: end -->"
+        (tmp_path / name).write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
     return tmp_path / "page.md"
 
 
@@ -87,6 +90,21 @@ def test_check_tells_what_is_out_of_date(programs, page, monkeypatch, capsys, tm
     assert run(tables, monkeypatch, "--check") == 1
     assert run(tables, monkeypatch) == 0
     assert not list((tmp_path / "tables").iterdir())
+
+
+def test_speed_is_of_the_cpu_as_it_is_the_fastest_first(programs):
+    row = a_row(section="model", case="32 x 128", batch=32, length=128, contender="qlm float", median=0.3)
+    rows = [row, {**row, "contender": "peer", "median": 0.2}, {**row, "threads": 2, "median": 0.15}]
+    rows += [{**row, "case": "1 x 16", "batch": 1, "length": 16, "median": 1e-3}, {**row, "contender": "none"}]
+    rows[-1].pop("median")
+    found = a_result("CPU", *rows, isa="avx512")
+    found["machine"]["features"] = ["avx512f"]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in programs[1].speed(found).splitlines()[2:]]
+    assert lines[0] == ["", "32 x 128, one thread", "1 x 16, one thread", "32 x 128, 2 threads"]
+    assert lines[2:] == [["peer", "200 ms", "-", "-"], ["qlm float", "300 ms", "1.00 ms", "150 ms"]]
+    found["machine"]["isa"] = "avx2"
+    assert programs[1].speed(found) == ""
+    assert programs[1].speed(a_result("CPU", a_row())) == ""
 
 
 def test_the_page_says_what_the_results_hold(programs, monkeypatch):
