@@ -258,6 +258,9 @@ static int run_found(struct direct *d, PyObject **scale, PyObject **zero)
     return done == 1 && !*zero ? -1 : done;
 }
 
+/* In place of an array of no axes a NumPy scalar, which nobody can change; all else as it is. */
+static PyObject *as_scalar(PyObject *params) { return PyArray_Return((PyArrayObject *)params); }
+
 static PyObject *quantized(struct direct *d, PyObject *given)
 {
     PyObject *out, *scale = NULL, *zero = NULL, *result = NULL;
@@ -269,7 +272,11 @@ static PyObject *quantized(struct direct *d, PyObject *given)
     d->target = qlm_data(out);
     int done = qlm_given(given) ? run_given(d, given, &scale, &zero) : run_found(d, &scale, &zero);
     if (done == 0) result = Py_NewRef(Py_None);
-    if (done == 1) result = PyTuple_Pack(3, out, scale, zero);
+    if (done == 1) {
+        scale = as_scalar(scale);
+        zero = as_scalar(zero);
+        if (scale && zero) result = PyTuple_Pack(3, out, scale, zero);
+    }
     Py_XDECREF(scale);
     Py_XDECREF(zero);
     Py_DECREF(out);
