@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--rows", type=numbers, default=kernels.ROWS, help="rows of the linears' inputs")
     add_options(parser, seconds=0.2)
     args = parser.parse_args()
+    if args.quick and (args.model or args.shape or args.rows != kernels.ROWS):
+        parser.error("--quick has weights and rows of its own: leave --model, --shape and --rows out")
     rows: list[Row] = []
     versions: dict[str, str] = {}
     for threads in args.threads:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from peers import KINDS
+
 from qlm.bench import results, views
 from qlm.bench.cases import Case, Row
 from qlm.tables import wrapped
@@ -19,7 +21,8 @@ START = time.monotonic()
 
 def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
     parser.add_argument("--threads", type=_numbers, default=(1,), help="one number or several: 1,2")
-    parser.add_argument("--peer", action="append", help="only this peer (repeatable); 'none' for qlm alone")
+    names = [*(kind.name for kind in KINDS), "none"]
+    parser.add_argument("--peer", action="append", choices=names, help="only this peer (repeatable)")
     parser.add_argument("--seconds", type=float, default=seconds, help="for each figure")
     parser.add_argument("--minutes", type=float, default=math.inf, help="of the whole run: no case is begun afterwards")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for one thread amid other load")

@@ -223,6 +223,13 @@ def test_attention_8(heads, dim, spread, rng):
     same(got, ref.attention_8(q, k, v, STARTS, heads, scale))
 
 
+def test_attention_8_of_many_tokens(rng):
+    q, k, v = rng.standard_normal((3, 702, 8)).astype(F32)
+    starts = [0, 700, 702]
+    got = _core.attention_8(q, k, v, np.array(starts, np.int64), 2, 0.5)
+    same(got, ref.attention_8(q, k, v, starts, 2, 0.5))
+
+
 def test_attention_8_in_place_and_huge(rng):
     """The result may be q; scores past float32's range give NaN, not something else."""
     q, k, v = rng.standard_normal((3, STARTS[-1], 24)).astype(F32)
