@@ -14,6 +14,7 @@ import argparse
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from qlm.views import markdown_table, significant
 ROOT = Path(__file__).resolve().parent
 FOLDER, PAGE, PAGES = ROOT / "results", ROOT.parent / "docs" / "performance.md", ROOT.parent / "docs" / "tables"
 README = ROOT.parent / "README.md"
+WIDTH = 140  # of the pages' lines
 
 
 def main() -> int:
@@ -101,15 +103,17 @@ def speed(found: Result) -> str:
     ]
     heads = [f"{case}, {'one thread' if threads == 1 else f'{threads} threads'}" for threads, _, case in places]
     clock = ", CPU time amid other load" if any(row["clock"] == "cpu" for row in rows) else ""
-    return f"{title(found)}{clock}; {software(found)}.\n\n" + markdown_table(["", *heads], cells)
+    head = folded(f"{title(found)}{clock}; {software(found)}.")
+    return f"{head}\n\n" + markdown_table(["", *heads], cells)
 
 
 def table_page(found: Result) -> str:
     """All tables of one CPU and instruction set."""
+    measured = folded(f"Medians, {software(found)}.")
     parts = [
         f"# {title(found)}\n\n"
         "Written by `python benchmarks/tables.py`; [benchmarks/README.md](../../benchmarks/README.md) says how it is "
-        f'measured.\n"share" is qlm\'s, of the limit that the work runs into.\n\nMedians, {software(found)}.\n'
+        f'measured.\n"share" is qlm\'s, of the limit that the work runs into.\n\n{measured}\n'
     ]
     for threads in sorted({row["threads"] for row in found["rows"]}):
         rows = [row for row in found["rows"] if row["threads"] == threads]
@@ -121,6 +125,11 @@ def table_page(found: Result) -> str:
             if text:
                 parts.append(f"## {heading}, {word}\n\n{text}")
     return "\n".join(parts)
+
+
+def folded(text: str) -> str:
+    """Broken at spaces alone: hyphens stand in links too."""
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def title(found: Result) -> str:
@@ -138,7 +147,7 @@ def software(found: Result) -> str:
 def goal_section(name: str, found: Result) -> str:
     """A line for each goal; nothing of it where the instruction set has none."""
     aims = goals.goals_of(found["machine"]["isa"])
-    head = f"### {title(found)}\n\n[All tables](tables/{name}.md). {peaks(found)}\n"
+    head = f"### {title(found)}\n\n" + folded(f"[All tables](tables/{name}.md). {peaks(found)}") + "\n"
     if aims is None:
         return head
     lines = [goal_line(goal, aims, found) for goal in goals.GOALS if aims in goal.aims]
