@@ -211,16 +211,15 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(void, gemm_8_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const int8_t *b, const void *sw, int half,         \
        const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx, const float *centred, \
-       const float *ox, size_t rows, const float *scale, const float *zero, const float *shift,                        \
-       const float *chain, const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))     \
+       const float *ox, size_t rows, const float *scale, const float *zero, const float *shift, const float *chain,    \
+       const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))                         \
     X(void, gemm_4,                                                                                                    \
       (size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc))        \
     X(void, gemm_4_groups,                                                                                             \
       (size_t m, size_t k, size_t group, const void *a, size_t lda, const void *b, int expanded, const void *sw,       \
        int half, const int8_t *zw, const float *ow, const int32_t *zx, const float *rest, const float *sx,             \
-       const float *centred, const float *ox, size_t rows, const float *scale, const float *zero,                      \
-       const float *shift, const float *chain, const float *bias, const float *residual, size_t ldr, float *out,       \
-       size_t ldo, int far))                                                                                           \
+       const float *centred, const float *ox, size_t rows, const float *scale, const float *zero, const float *shift,  \
+       const float *chain, const float *bias, const float *residual, size_t ldr, float *out, size_t ldo, int far))     \
     X(void, expand_4, (const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out))                          \
     X(int32_t, left_sum_4, (const void *a, size_t n))                                                                  \
     X(void, unpack_4,                                                                                                  \
