@@ -26,7 +26,7 @@ struct attention_8 {
     size_t ld, tokens, heads, dim, width;
     float scale, *out;
     /* q's codes as left elements [tokens][q_stride], and what scores are multiplied by */
-    char *q_codes;
+    char *q_codes, *q_bytes; /* bytes: before they are widened, if they are */
     size_t q_stride;
     float *q_scale;
     /* k: panels [heads][keys / nr][k_depth][nr]; scales [keys], and sums of codes [heads][keys]; zeros past `tokens` */
@@ -39,10 +39,10 @@ struct attention_8 {
     int8_t *v_panels;
     float *v_scale;
     int32_t *v_sums;
-    int8_t *rows; /* codes of a row of k, and of MAX_STEP rows of v */
-    void *ones;   /* left elements */
-    float *range; /* smallest and largest value by feature, zeros by feature */
-    char *block;  /* the caller's: scores [mr][keys], weights [mr][w_stride] */
+    int8_t *k_codes, *v_codes; /* before they are packed: nr rows, and MAX_STEP */
+    void *ones;                /* left elements */
+    float *range;              /* smallest and largest value by feature, zeros by feature */
+    char *block;               /* the caller's: scores [mr][keys], weights [mr][w_stride] */
     size_t block_bytes, w_stride;
     atomic_size_t bad;
     atomic_int no_memory;
@@ -63,7 +63,8 @@ static size_t left_size(const struct attention_8 *a) { return a->kernels->left_t
 static size_t lay_out(struct attention_8 *a, char *block)
 {
     size_t used = 0, mr = a->kernels->mr_8, panel = qlm_size_mul(a->heads, a->k_depth);
-    a->q_codes = reserve(block, &used, a->tokens, a->q_stride);
+    a->q_bytes = left_size(a) == 1 ? NULL : reserve(block, &used, a->tokens, a->width);
+    a->q_codes = reserve(block, &used, qlm_size_add(qlm_size_mul(a->tokens, a->q_stride), 2 * MAX_STEP), 1);
     a->q_scale = reserve(block, &used, a->tokens, sizeof(float));
     a->k_panels = reserve(block, &used, a->keys, panel);
     a->k_scale = reserve(block, &used, a->keys, sizeof(float));
@@ -71,7 +72,8 @@ static size_t lay_out(struct attention_8 *a, char *block)
     a->v_panels = reserve(block, &used, qlm_size_mul(a->heads, a->columns), a->v_depth);
     a->v_scale = reserve(block, &used, a->width, sizeof(float));
     a->v_sums = reserve(block, &used, a->width, sizeof(int32_t));
-    a->rows = reserve(block, &used, a->width, 1 + MAX_STEP);
+    a->k_codes = reserve(block, &used, a->kernels->nr, a->width);
+    a->v_codes = reserve(block, &used, a->width, MAX_STEP);
     a->ones = reserve(block, &used, qlm_max_size(a->k_depth, a->v_depth), left_size(a));
     a->range = reserve(block, &used, a->width, 3 * sizeof(float));
     size_t scores = qlm_size_lines(qlm_size_mul(qlm_size_mul(mr, a->keys), sizeof(float)));
@@ -93,8 +95,8 @@ static int prepare(struct attention_8 *a)
     a->columns = qlm_round_up(a->dim, nr);
     a->k_depth = qlm_round_up(a->dim, step);
     a->v_depth = qlm_round_up(a->tokens, step);
-    /* A head's last step may reach past the row: what it reads there meets zeros. */
-    a->q_stride = qlm_round_up((a->width + step) * left_size(a), QLM_CACHE_LINE);
+    /* A head's last step may reach past the row, and the last row's past them all: what it reads there meets zeros. */
+    a->q_stride = a->width * left_size(a);
     a->w_stride = qlm_round_up(a->v_depth * left_size(a), QLM_CACHE_LINE);
     char *block = qlm_scratch(lay_out(a, NULL));
     if (!block) return 0;
@@ -107,12 +109,11 @@ static int prepare(struct attention_8 *a)
 
 static const float *row_of(const struct attention_8 *a, const float *x, size_t token) { return x + token * a->ld; }
 
+/* The first value of x that is not finite, where `token` is the first row that may have it. */
 static void found_bad(struct attention_8 *a, const float *x, size_t token)
 {
-    const float *row = row_of(a, x, token);
-    size_t i = 0, seen = atomic_load(&a->bad);
-    while (i + 1 < a->width && qlm_is_finite(row[i])) i++;
-    i += token * a->width;
+    size_t i = token * a->width, end = a->tokens * a->width, seen = atomic_load(&a->bad);
+    while (i + 1 < end && qlm_is_finite(row_of(a, x, i / a->width)[i % a->width])) i++;
     while (i < seen && !atomic_compare_exchange_weak(&a->bad, &seen, i)) {}
 }
 
@@ -126,58 +127,83 @@ static float scale_of(float min, float max)
     return scale < 0x1p-126f && isinf(1.0f / scale) ? 0x1p-126f : scale;
 }
 
-/* The scale of a row; 0 where it is not finite. */
-static float row_scale(struct attention_8 *a, const float *x, size_t token)
-{
-    float min = 0, max = 0;
-    if (!a->kernels->range_f32(row_of(a, x, token), a->width, &min, &max)) return scale_of(min, max);
-    found_bad(a, x, token);
-    return 0;
-}
-
 /* What a left element holds beside a signed code, or an unsigned one: kernels.h. */
 static int32_t signed_shift(const struct attention_8 *a) { return a->kernels->left_type == QLM_LEFT_U8 ? 128 : 0; }
 static int32_t weights_shift(const struct attention_8 *a) { return a->kernels->left_type == QLM_LEFT_S8 ? -128 : 0; }
 
+/* Codes of `count` rows, behind one another, `middle` for 0, and their scales.  0: not finite. */
+static int codes_of_rows(struct attention_8 *a, const float *x, size_t token, size_t count, float middle, float *scale,
+                         uint8_t *codes)
+{
+    size_t together = a->ld == a->width ? count : 1;
+    for (size_t i = 0; i < count; i += together)
+        if (a->kernels->quantize_symmetric_f32_8(row_of(a, x, token + i), together, a->width, CODE_MAX, middle, 0,
+                                                 scale + i, codes + i * a->width, 0)) {
+            found_bad(a, x, token + i);
+            return 0;
+        }
+    return 1;
+}
+
 static void take_queries(struct attention_8 *a)
 {
-    float shift = (float)signed_shift(a);
-    for (size_t token = 0; token < a->tokens; token++) {
-        float scale = row_scale(a, a->q, token);
-        char *codes = a->q_codes + token * a->q_stride;
-        if (scale == 0) return;
-        a->kernels->left_quantize(row_of(a, a->q, token), a->width, scale, shift, shift - CODE_MAX, shift + CODE_MAX,
-                                  codes);
-        memset(codes + a->width * left_size(a), 0, a->kernels->k_step * left_size(a));
-        a->q_scale[token] = (scale * a->scale) * LOG2_E;
-    }
+    size_t n = a->tokens * a->width;
+    uint8_t *codes = (uint8_t *)(left_size(a) == 1 ? a->q_codes : a->q_bytes);
+    if (!codes_of_rows(a, a->q, 0, a->tokens, (float)signed_shift(a), a->q_scale, codes)) return;
+    if (left_size(a) != 1) a->kernels->left_widen(codes, n, 1, a->q_codes);
+    memset(a->q_codes + n * left_size(a), 0, a->kernels->k_step * left_size(a));
+    for (size_t token = 0; token < a->tokens; token++) a->q_scale[token] = (a->q_scale[token] * a->scale) * LOG2_E;
 }
 
 /* Sums of the codes of nr outputs: the product of a panel with ones. */
 static void sum_panel(const struct attention_8 *a, const int8_t *panel, size_t depth, int32_t *sums)
 { a->kernels->gemm_8(1, depth / a->kernels->k_step, a->ones, 0, panel, sums, a->kernels->nr); }
 
-/* `step` codes at a time, neighbours in the column.  A constant step makes one move of each copy. */
-static inline void copy_steps(const int8_t *codes, size_t count, size_t step, size_t nr, int8_t *column)
+/* Steps of `dim` codes of a key, neighbours in its column of a panel. */
+static void pack_key(const int8_t *codes, size_t dim, size_t step, size_t nr, int8_t *column)
 {
-    size_t i = 0;
-    for (; i + step <= count; i += step, column += step * nr) memcpy(column, codes + i, step);
-    for (size_t s = 0; i < count && s < step; s++) column[s] = i + s < count ? codes[i + s] : 0;
+    for (size_t i = 0; i < dim; i++) column[i / step * step * nr + i % step] = codes[i];
+    for (size_t i = dim; i % step; i++) column[i / step * step * nr + i % step] = 0;
 }
 
-/* One key of all heads. */
-static void pack_key(const struct attention_8 *a, const int8_t *codes, size_t key)
-{
-    size_t nr = a->kernels->nr, step = a->kernels->k_step, panels = a->keys * a->k_depth;
-    int8_t *column = a->k_panels + key / nr * nr * a->k_depth + key % nr * step;
-    for (size_t head = 0; head < a->heads; head++, codes += a->dim, column += panels) {
-        if (step == 4)
-            copy_steps(codes, a->dim, 4, nr, column);
-        else if (step == 2)
-            copy_steps(codes, a->dim, 2, nr, column);
-        else
-            copy_steps(codes, a->dim, MAX_STEP, nr, column);
+#define KEYS_AT_ONCE 4
+
+/* Whole steps of four keys, whose columns are neighbours: with one key at a time, each step would be a store to a line
+ * of its own. */
+#define PACK_FOUR_KEYS(type)                                                                                           \
+    static size_t pack_four_##type(const int8_t *codes, size_t ld, size_t dim, size_t nr, int8_t *columns)             \
+    {                                                                                                                  \
+        size_t steps = dim / sizeof(type);                                                                             \
+        for (size_t s = 0; s < steps; s++, codes += sizeof(type), columns += nr * sizeof(type)) {                      \
+            type a, b, c, d;                                                                                           \
+            memcpy(&a, codes, sizeof a);                                                                               \
+            memcpy(&b, codes + ld, sizeof b);                                                                          \
+            memcpy(&c, codes + 2 * ld, sizeof c);                                                                      \
+            memcpy(&d, codes + 3 * ld, sizeof d);                                                                      \
+            type four[KEYS_AT_ONCE] = {a, b, c, d};                                                                    \
+            memcpy(columns, four, sizeof four);                                                                        \
+        }                                                                                                              \
+        return steps * sizeof(type);                                                                                   \
     }
+
+PACK_FOUR_KEYS(uint16_t)
+PACK_FOUR_KEYS(uint32_t)
+PACK_FOUR_KEYS(uint64_t)
+
+/* `count` keys of one panel, of one head. */
+static void pack_keys(const int8_t *codes, size_t ld, size_t count, size_t dim, size_t step, size_t nr, int8_t *panel)
+{
+    size_t key = 0;
+    for (; key + KEYS_AT_ONCE <= count; key += KEYS_AT_ONCE) {
+        const int8_t *from = codes + key * ld;
+        int8_t *columns = panel + key * step;
+        size_t done = (step == 2   ? pack_four_uint16_t
+                       : step == 4 ? pack_four_uint32_t
+                                   : pack_four_uint64_t)(from, ld, dim, nr, columns);
+        for (size_t i = 0; i < KEYS_AT_ONCE && done < dim; i++)
+            pack_key(from + i * ld + done, dim - done, step, nr, columns + i * step + done * nr);
+    }
+    for (; key < count; key++) pack_key(codes + key * ld, dim, step, nr, panel + key * step);
 }
 
 /* Keys past the last are zeros: their scores are computed and never read. */
@@ -192,15 +218,14 @@ static void pad_keys(struct attention_8 *a)
 
 static void take_keys(struct attention_8 *a)
 {
-    int8_t *codes = a->rows;
     size_t nr = a->kernels->nr;
     pad_keys(a);
-    for (size_t key = 0; key < a->tokens; key++) {
-        float scale = row_scale(a, a->k, key);
-        if (scale == 0) return;
-        a->kernels->quantize_f32_8(row_of(a, a->k, key), a->width, scale, 0.0f, -CODE_MAX, CODE_MAX, (uint8_t *)codes);
-        a->k_scale[key] = scale;
-        pack_key(a, codes, key);
+    for (size_t key = 0; key < a->tokens; key += nr) {
+        size_t count = qlm_min_size(a->tokens - key, nr);
+        if (!codes_of_rows(a, a->k, key, count, 0.0f, a->k_scale + key, (uint8_t *)a->k_codes)) return;
+        for (size_t head = 0; head < a->heads; head++)
+            pack_keys(a->k_codes + head * a->dim, a->width, count, a->dim, a->kernels->k_step, nr,
+                      a->k_panels + (head * a->keys + key) * a->k_depth);
     }
     for (size_t key = 0; key < a->heads * a->keys; key += nr)
         if (signed_shift(a))
@@ -262,7 +287,7 @@ static void take_values(struct attention_8 *a)
 {
     float *min = a->range, *max = min + a->width, *zeros = max + a->width;
     size_t step = a->kernels->k_step;
-    int8_t *codes = a->rows + a->width;
+    int8_t *codes = a->v_codes;
     if (!value_scales(a, min, max)) return;
     for (size_t token = 0; token < a->tokens; token += step) {
         for (size_t s = 0; s < step; s++) {
@@ -295,7 +320,7 @@ static void take_task(void *context, size_t index, unsigned worker)
 static void attend(const struct attention_8 *a, size_t head, size_t row, size_t m, float *scores, char *weights)
 {
     const struct qlm_kernels *kernels = a->kernels;
-    int32_t q_zero[QLM_MAX_MR], w_zero[QLM_MAX_MR];
+    int32_t q_zero[QLM_MAX_MR], w_zero[QLM_MAX_MR], sums[QLM_MAX_MR];
     float inverse[QLM_MAX_MR];
     for (size_t i = 0; i < m; i++) {
         q_zero[i] = signed_shift(a);
@@ -305,8 +330,8 @@ static void attend(const struct attention_8 *a, size_t head, size_t row, size_t 
                       a->q_codes + row * a->q_stride + head * a->dim * left_size(a), a->q_stride,
                       a->k_panels + head * a->keys * a->k_depth, q_zero, NULL, a->k_sums + head * a->keys, NULL,
                       a->k_scale, a->q_scale + row, NULL, NULL, 0, scores, a->keys, 0, NULL, 0);
-    for (size_t i = 0; i < m; i++)
-        inverse[i] = 1.0f / (float)kernels->left_weights(scores + i * a->keys, a->tokens, weights + i * a->w_stride);
+    kernels->left_weights(m, a->tokens, scores, a->keys, weights, a->w_stride, sums);
+    for (size_t i = 0; i < m; i++) inverse[i] = 1.0f / (float)sums[i];
     kernels->linear_8(m, a->dim, a->v_depth / kernels->k_step, weights, a->w_stride,
                       a->v_panels + head * a->columns * a->v_depth, w_zero, NULL, a->v_sums + head * a->dim, NULL,
                       a->v_scale + head * a->dim, inverse, NULL, NULL, 0, a->out + row * a->width + head * a->dim,

@@ -159,7 +159,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * left_widen          codes as they are in memory -> left elements
  * left_sum            sum of n left elements
  * left_weights        code = rint(255 * 2^(x[i] - max)) as left elements of unsigned codes, max the largest x; NaN and
- *                     differences below -30 give 0; returns the sum of the codes; n <= 2^22
+ *                     differences below -30 give 0; sums: of the codes; m rows of n <= 2^22, stride lda in bytes
  * gemm_8              c[i][j] = sum over ks * kg elements, wrapping 32-bit, for i < m <= mr_8, j < nr; a has row
  *                     stride lda in bytes
  * linear_8            y[i][j] = ((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
@@ -200,7 +200,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (const float *x, size_t n, const float *scale, float zero, float lo, float hi, void *a))                         \
     X(int, left_interval, (const float *x, size_t n, float min, float scale, int levels, int lo, void *a))             \
     X(void, left_widen, (const uint8_t *codes, size_t n, int codes_signed, void *a))                                   \
-    X(int32_t, left_weights, (const float *x, size_t n, void *a))                                                      \
+    X(void, left_weights, (size_t m, size_t n, const float *x, size_t ldx, void *a, size_t lda, int32_t *sums))        \
     X(int32_t, left_sum, (const void *a, size_t n))                                                                    \
     X(void, gemm_8, (size_t m, size_t kg, const void *a, size_t lda, const int8_t *b, int32_t *c, size_t ldc))         \
     X(void, linear_8,                                                                                                  \

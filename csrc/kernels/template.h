@@ -23,9 +23,10 @@
  *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose
  *                      high bits are zero
  *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255
- *   v16_i_greatest(x, n, order)  lane l: the greatest, in that order, of the bits of the n floats from x + l n on; n is
- * a multiple of 32; with AS_MAGNITUDES NaN may be passed over reduce             lanes l and l + 8, then l + 4, l + 2,
- * l + 1
+ *   v64_low8           64 bytes: the low 16 bits of each lane of four vectors, which are 0 .. 255
+ *   v16_i_greatest     lane l: the greatest, in that order, of the bits of the n floats from x + l n on; n is a
+ *                      multiple of 32; with AS_MAGNITUDES NaN may be passed over
+ *   reduce             lanes l and l + 8, then l + 4, l + 2, l + 1
  */
 #ifndef QLM_TEMPLATE_H
 #define QLM_TEMPLATE_H

@@ -294,6 +294,17 @@ QLM_INLINE __m256i v16_avx2_high8(v16i a, v16i b)
 QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
 { return QLM_AVX2_BOTH(v64b, v16_avx2_high8(a, b), v16_avx2_high8(c, d)); }
 
+QLM_INLINE __m256i v16_avx2_low_bytes(v16i a, v16i b)
+{
+    __m256i low = _mm256_set1_epi32(0xffff);
+    __m256i first = _mm256_packus_epi32(_mm256_and_si256(a.lo, low), _mm256_and_si256(a.hi, low));
+    __m256i second = _mm256_packus_epi32(_mm256_and_si256(b.lo, low), _mm256_and_si256(b.hi, low));
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
+{ return QLM_AVX2_BOTH(v64b, v16_avx2_low_bytes(a, b), v16_avx2_low_bytes(c, d)); }
+
 QLM_INLINE v64b v64_b_set1(int value)
 { return QLM_AVX2_BOTH(v64b, _mm256_set1_epi8((char)value), _mm256_set1_epi8((char)value)); }
 

@@ -178,6 +178,14 @@ QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), mixed);
 }
 
+QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
+{
+    v16i low = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22, 20,
+                                18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    v64b mixed = _mm512_packus_epi16(_mm512_permutex2var_epi16(a, low, b), _mm512_permutex2var_epi16(c, low, d));
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), mixed);
+}
+
 QLM_INLINE v64b v64_b_set1(int value) { return _mm512_set1_epi8((char)value); }
 
 QLM_INLINE v64b v64_b_min(v64b a, v64b b) { return _mm512_min_epu8(a, b); }

@@ -271,6 +271,17 @@ QLM_INLINE uint8x16_t v16_neon_high8(v16i a)
 QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
 { return (v64b){{v16_neon_high8(a), v16_neon_high8(b), v16_neon_high8(c), v16_neon_high8(d)}}; }
 
+/* The first byte of each lane: the first word of each pair, then the first byte of each. */
+QLM_INLINE uint8x16_t v16_neon_low8(v16i a)
+{
+    int16x8_t first = vuzp1q_s16(vreinterpretq_s16_s32(a.q0), vreinterpretq_s16_s32(a.q1));
+    int16x8_t second = vuzp1q_s16(vreinterpretq_s16_s32(a.q2), vreinterpretq_s16_s32(a.q3));
+    return vuzp1q_u8(vreinterpretq_u8_s16(first), vreinterpretq_u8_s16(second));
+}
+
+QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
+{ return (v64b){{v16_neon_low8(a), v16_neon_low8(b), v16_neon_low8(c), v16_neon_low8(d)}}; }
+
 QLM_INLINE v64b v64_b_set1(int value)
 {
     uint8x16_t q = vdupq_n_u8((uint8_t)value);

@@ -245,6 +245,14 @@ QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
     return r;
 }
 
+QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
+{
+    const v16i four[4] = {a, b, c, d};
+    v64b r;
+    for (int i = 0; i < 64; i++) r.lane[i] = (uint8_t)four[i / 16].lane[i % 16];
+    return r;
+}
+
 QLM_INLINE v64b v64_b_set1(int value)
 {
     v64b r;

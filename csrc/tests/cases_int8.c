@@ -123,11 +123,13 @@ static void left_widen(const struct qlm_kernels *kernels, struct rng *rng, struc
 
 static void left_weights(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
-    size_t n = rng_length(rng);
-    float *x = drawn_floats(rng, rng_flavour(rng), 0.5f, n);
-    void *left = operand(n * left_size(kernels));
-    record_int(record, kernels->left_weights(x, n, left));
-    record_left(kernels, record, left, n, kernels->left_type == QLM_LEFT_S8 ? -128 : 0);
+    size_t n = rng_length(rng), m = rng_below(rng, 4);
+    float *x = drawn_floats(rng, rng_flavour(rng), 0.5f, m * n);
+    void *left = operand(m * n * left_size(kernels));
+    int32_t sums[4];
+    kernels->left_weights(m, n, x, n, left, n * left_size(kernels), sums);
+    for (size_t i = 0; i < m; i++) record_int(record, sums[i]);
+    record_left(kernels, record, left, m * n, kernels->left_type == QLM_LEFT_S8 ? -128 : 0);
 }
 
 static void left_sum(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)

@@ -367,10 +367,13 @@ def left_weights(setting: Setting) -> Iterator[Case]:
         drawn = rng.normal(0, rng.choice([0.1, 4, 100]), n).astype(F32)
         ties = (rng.choice([0, 0.5, -1.5, -12.5, 29.5, -30], n) + rng.choice([0, 1e-6, -1e-6], n)).astype(F32)
         for x in (drawn, ties, special(rng, n), np.full(n, -np.inf, F32)):
+            rows = np.stack([x, rng.permutation(x)])[: int(rng.integers(1, 3))]
             with np.errstate(all="ignore"):
-                codes = ref.attention_weights(x)
+                codes = ref.attention_weights(rows)
             elements = (codes - (128 if left == S8 else 0)).astype(LEFT_DTYPES[left])
-            yield Case({"x": x, "n": n, "a": poison(n, LEFT_DTYPES[left])}, {"a": elements}, result=int(codes.sum()))
+            given = {"m": len(rows), "n": n, "x": rows, "ldx": n, "lda": n * elements.itemsize}
+            given |= {"a": poison(rows.size, elements.dtype), "sums": poison(len(rows), np.int32)}
+            yield Case(given, {"a": elements.reshape(-1), "sums": codes.sum(axis=1).astype(np.int32)})
 
 
 @cases_of("left_sum")
