@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import UsageError, add_calibration, quantized, resolve_recipe
+from .loading import quantized, resolve_recipe
+from .options import UsageError, add_calibration
 from .output import print_json, print_pairs, progress, terminal_width
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .options import load_model
+from .loading import load_model
 from .output import print_json
 from .texts import add_model_and_texts, chunks, source
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .options import UsageError, add_recipe, quantized, resolve_recipe
+from .loading import quantized, resolve_recipe
+from .options import UsageError, add_recipe
 from .output import Advance, print_json, print_report, progress
 from .texts import read_data
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import load_model
+from .loading import load_model
 from .output import print_json
 from .texts import add_model_and_texts, chunks, source
 

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import add_recipe, quantized, resolve_recipe
+from .loading import quantized, resolve_recipe
+from .options import add_recipe
 from .output import print_json
 
 if TYPE_CHECKING:
