@@ -14,7 +14,9 @@
 
 #define STRIP 128    /* columns that wait for their activation: a multiple of every nr */
 #define UNPACK_K 128 /* rows of a panel that are dequantized at a time: at most 32 KiB, so they stay in L1 */
-#define FEW_ROWS 2   /* rows of float input that take several panels at a time, of so many outputs together */
+/* Rows of float input that take several panels at a time, of floats and of codes, of so many outputs together. */
+#define FEW_ROWS_F32 2
+#define FEW_ROWS 6
 #define FEW_COLUMNS 512
 #define FEW_EXPANDED_K 32 /* k of them that 4-bit codes are expanded for: 16 KiB, a multiple of 4 */
 
@@ -313,12 +315,15 @@ static void few_times_4(const struct qlm_packed *weight, size_t rows, const floa
     }
 }
 
-/* Whether few rows of float input take several panels at once: expanded 4-bit codes are int8 panels where k_step is 4.
- */
-static int few_at_once(const struct qlm_packed *weight)
-{ return weight->kind != QLM_PACKED_16 && (weight->kind != QLM_PACKED_4 || weight->kernels->k_step == 4); }
+/* Rows of float input that take several panels at once: expanded 4-bit codes are int8 panels where k_step is 4. */
+static size_t few_rows(const struct qlm_packed *weight)
+{
+    if (weight->kind == QLM_PACKED_F32) return FEW_ROWS_F32;
+    if (weight->kind == QLM_PACKED_16 || (weight->kind == QLM_PACKED_4 && weight->kernels->k_step != 4)) return 0;
+    return FEW_ROWS;
+}
 
-/* One or two rows times panels [panel, panel + count): c has row stride FEW_COLUMNS. */
+/* Few rows times panels [panel, panel + count): c has row stride FEW_COLUMNS. */
 static void few_times(const struct qlm_packed *weight, size_t rows, const float *x, size_t panel, size_t count,
                       float *c)
 {
@@ -347,7 +352,7 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
                      size_t rows, size_t from, size_t end)
 {
     const struct qlm_packed *weight = output->weight;
-    if (rows > FEW_ROWS || !few_at_once(weight)) {
+    if (rows > few_rows(weight)) {
         for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
         return;
     }

@@ -180,7 +180,7 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
  *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
  * gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8 for panel p), l < count, from
- *                     what c holds, for `panels` panels, i < m, m 1 or 2; stride is from panel to panel, scale[],
+ *                     what c holds, for `panels` panels, i < m, m 1 to 6; stride is from panel to panel, scale[],
  *                     zero[], offset[] run over all their outputs
  *
  * 4-bit weights.  A step is four k of nr outputs; its codes, laid as in an int8 panel with ks = 4, are c[0 .. 4 nr):

@@ -4,15 +4,17 @@
  * A panel is taken sixteen outputs at a time.  Their codes of neighbouring k are one load; zero points and
  * offsets are constants of the inlined functions, so that those that are missing cost nothing.
  */
+#include "unroll.h"
+
 struct unpacking {
     v16f scale, zero, offset;
 };
 
-/* Sixteen outputs; zero, offset may be NULL. */
+/* Sixteen outputs; zero, offset may be NULL: then 0 and -0.0 stand for them, which change no value. */
 QLM_INLINE struct unpacking unpacking_of(const float *scale, const float *zero, const float *offset)
 {
-    v16f none = v16_f_set1(0.0f);
-    return (struct unpacking){v16_f_load(scale), zero ? v16_f_load(zero) : none, offset ? v16_f_load(offset) : none};
+    return (struct unpacking){v16_f_load(scale), zero ? v16_f_load(zero) : v16_f_set1(0.0f),
+                              offset ? v16_f_load(offset) : v16_f_set1(-0.0f)};
 }
 
 #define UNPACK_STEP (K_STEP == 2 ? 2 : 4) /* neighbours in k that one load holds */
@@ -91,13 +93,17 @@ QLM_KERNEL(void, unpack_8)
     }
 }
 
-/* ---- one row or two -------------------------------------------------------------------------------------------- */
+/* ---- few rows -------------------------------------------------------------------------------------------------- */
 
-/* Two sixteens at once, so that one's chain hides the other's latency. */
+/* Up to six rows meet a weight in the registers where it is dequantized; by way of memory three rows take 1.9 times as
+ * long.  Two sixteens at once, so that one's chain hides the other's latency, as long as their sums leave registers for
+ * the operands; four chains and more of one do as well. */
+#define GEMV_8_ROWS 6
+#define GEMV_8_PAIR(m) (NR == 32 || (m) <= 2)
+
 struct unpacked_pair {
     const int8_t *b0, *b1;
     struct unpacking by0, by1;
-    v16f sum0, sum1, second0, second1; /* second: of row 1 */
 };
 
 struct unpacked_rows {
@@ -107,59 +113,79 @@ struct unpacked_rows {
     size_t ldc;
 };
 
-QLM_INLINE void gemv_unpacked(const int zero, const int offset, const size_t m, struct unpacked_pair *pair,
-                              v16i groups0, v16i groups1, size_t place, const float *a, size_t lda)
+typedef v16f unpacked_sums[GEMV_8_ROWS][2];
+
+/* As in gemm.inc.h, no index may be a variable. */
+#define GEMV_8_LOAD(i)                                                                                                 \
+    if (i < m) {                                                                                                       \
+        sums[i][0] = v16_f_load(rows.c0 + i * rows.ldc);                                                               \
+        if (GEMV_8_PAIR(m)) sums[i][1] = v16_f_load(rows.c1 + i * rows.ldc);                                           \
+    }
+#define GEMV_8_ROW(i)                                                                                                  \
+    if (i < m) {                                                                                                       \
+        v16f left = v16_f_set1(a[i * lda]);                                                                            \
+        sums[i][0] = v16_f_fma(left, right0, sums[i][0]);                                                              \
+        if (GEMV_8_PAIR(m)) sums[i][1] = v16_f_fma(left, right1, sums[i][1]);                                          \
+    }
+#define GEMV_8_STORE(i)                                                                                                \
+    if (i < m) {                                                                                                       \
+        v16_f_store(rows.c0 + i * rows.ldc, sums[i][0]);                                                               \
+        if (GEMV_8_PAIR(m)) v16_f_store(rows.c1 + i * rows.ldc, sums[i][1]);                                           \
+    }
+
+QLM_INLINE void gemv_unpacked(const int zero, const int offset, const int m, const struct unpacked_pair *pair,
+                              v16i groups0, v16i groups1, size_t place, const float *a, size_t lda, unpacked_sums sums)
 {
-    v16f right0 = unpack_value(groups0, place, pair->by0, zero, offset), left = v16_f_set1(a[0]);
-    v16f right1 = unpack_value(groups1, place, pair->by1, zero, offset);
-    pair->sum0 = v16_f_fma(left, right0, pair->sum0);
-    pair->sum1 = v16_f_fma(left, right1, pair->sum1);
-    if (m == 1) return;
-    left = v16_f_set1(a[lda]);
-    pair->second0 = v16_f_fma(left, right0, pair->second0);
-    pair->second1 = v16_f_fma(left, right1, pair->second1);
+    v16f right0 = unpack_value(groups0, place, pair->by0, zero, offset), right1 = right0;
+    if (GEMV_8_PAIR(m)) right1 = unpack_value(groups1, place, pair->by1, zero, offset);
+    QLM_ROWS_6(GEMV_8_ROW)
 }
 
-QLM_INLINE void gemv_one(const int zero, const int offset, const size_t m, struct unpacked_pair *pair, size_t k,
-                         const float *a, size_t lda)
+QLM_INLINE void gemv_one(const int zero, const int offset, const int m, const struct unpacked_pair *pair, size_t k,
+                         const float *a, size_t lda, unpacked_sums sums)
 {
     size_t place = k % UNPACK_STEP;
     v16i groups0 = unpack_load(pair->b0, k - place), groups1 = unpack_load(pair->b1, k - place);
-    gemv_unpacked(zero, offset, m, pair, groups0, groups1, place, a, lda);
+    gemv_unpacked(zero, offset, m, pair, groups0, groups1, place, a, lda, sums);
 }
 
-#define UNPACK_GEMV(place) gemv_unpacked(zero, offset, m, &pair, groups0, groups1, place, a + place, lda);
+#define UNPACK_GEMV(place) gemv_unpacked(zero, offset, m, &pair, groups0, groups1, place, a + place, lda, sums);
 
-QLM_INLINE void gemv_pair(const int zero, const int offset, const size_t m, struct unpacked_pair pair,
+QLM_INLINE void gemv_pair(const int zero, const int offset, const int m, struct unpacked_pair pair,
                           struct unpacked_rows rows)
 {
     const float *a = rows.a;
     size_t k = rows.k, end = rows.end, lda = rows.lda;
-    pair.sum0 = v16_f_load(rows.c0);
-    pair.sum1 = v16_f_load(rows.c1);
-    if (m > 1) {
-        pair.second0 = v16_f_load(rows.c0 + rows.ldc);
-        pair.second1 = v16_f_load(rows.c1 + rows.ldc);
-    }
-    for (; k < end && k % UNPACK_STEP; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda);
+    unpacked_sums sums;
+    QLM_ROWS_6(GEMV_8_LOAD)
+    for (; k < end && k % UNPACK_STEP; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda, sums);
     for (; k + UNPACK_STEP <= end; k += UNPACK_STEP, a += UNPACK_STEP) {
-        v16i groups0 = unpack_load(pair.b0, k), groups1 = unpack_load(pair.b1, k);
+        v16i groups0 = unpack_load(pair.b0, k), groups1 = GEMV_8_PAIR(m) ? unpack_load(pair.b1, k) : groups0;
         UNPACK_EACH(UNPACK_GEMV)
     }
-    for (; k < end; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda);
-    v16_f_store(rows.c0, pair.sum0);
-    v16_f_store(rows.c1, pair.sum1);
-    if (m > 1) {
-        v16_f_store(rows.c0 + rows.ldc, pair.second0);
-        v16_f_store(rows.c1 + rows.ldc, pair.second1);
-    }
+    for (; k < end; k++, a++) gemv_one(zero, offset, m, &pair, k, a, lda, sums);
+    QLM_ROWS_6(GEMV_8_STORE)
 }
+
+#define GEMV_8_CASE(rows_)                                                                                             \
+    case rows_:                                                                                                        \
+        UNPACK_CASES(gemv_pair, rows_, pair, rows);                                                                    \
+        break;
+/* With more rows a missing zero point or offset costs little: there is one instance for any of the two. */
+#define GEMV_8_PLAIN_CASE(rows_)                                                                                       \
+    case rows_:                                                                                                        \
+        if (zero || offset)                                                                                            \
+            gemv_pair(1, 1, rows_, pair, rows);                                                                        \
+        else                                                                                                           \
+            gemv_pair(0, 0, rows_, pair, rows);                                                                        \
+        break;
 
 QLM_KERNEL(void, gemv_8)
 (size_t m, size_t count, size_t panels, const float *a, size_t lda, const int8_t *b, size_t stride, size_t k0,
  const float *scale, const float *zero, const float *offset, float *c, size_t ldc)
 {
-    for (size_t j0 = 0; j0 < panels * NR; j0 += 32) {
+    const size_t some = GEMV_8_PAIR(m) ? 32 : 16;
+    for (size_t j0 = 0; j0 < panels * NR; j0 += some) {
         size_t j1 = j0 + 16 < panels * NR ? j0 + 16 : j0; /* the last of an odd number is its own neighbour */
         struct unpacked_pair pair = {
             .b0 = b + j0 / NR * stride + j0 % NR * K_STEP,
@@ -168,10 +194,13 @@ QLM_KERNEL(void, gemv_8)
             .by1 = unpacking_of(scale + j1, zero ? zero + j1 : NULL, offset ? offset + j1 : NULL),
         };
         struct unpacked_rows rows = {a, lda, k0, k0 + count, c + j0, c + j1, ldc};
-        if (m == 1) {
-            UNPACK_CASES(gemv_pair, 1, pair, rows);
-        } else {
-            UNPACK_CASES(gemv_pair, 2, pair, rows);
+        switch (m) {
+            GEMV_8_CASE(1)
+            GEMV_8_CASE(2)
+            GEMV_8_PLAIN_CASE(3)
+            GEMV_8_PLAIN_CASE(4)
+            GEMV_8_PLAIN_CASE(5)
+            GEMV_8_PLAIN_CASE(6)
         }
     }
 }

@@ -243,7 +243,7 @@ static void unpack_8(const struct qlm_kernels *kernels, struct rng *rng, struct 
 static void gemv_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 {
     size_t k = 1 + rng_below(rng, DEPTH_MAX - 1), nr = kernels->nr, kg = qlm_div_up(k, kernels->k_step);
-    size_t k0 = rng_below(rng, k), count = rng_below(rng, k - k0 + 1), m = 1 + rng_below(rng, 2);
+    size_t k0 = rng_below(rng, k), count = rng_below(rng, k - k0 + 1), m = 1 + rng_below(rng, 6);
     int8_t b[DEPTH_MAX * COLUMNS];
     fill_codes(rng, &test_types[0], b, k * COLUMNS);
     int8_t *panels = packed(kernels, b, k, kg);

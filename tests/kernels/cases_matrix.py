@@ -416,7 +416,7 @@ def gemv_8(setting: Setting) -> Iterator[Case]:
     for panels in (0, 1, 4) if setting.few else range(6):
         for k0 in (0, 1, 2, 3, 4, 9):
             count = setting.choice(*depths(setting))
-            m, n = int(setting.rng.integers(1, 3)), panels * setting.constants.nr
+            m, n = int(setting.rng.integers(1, 7)), panels * setting.constants.nr
             weight, a = Dequantizing(setting, k0, count, panels), float_matrix(setting, m, count)
             start, lda, ldc = float_matrix(setting, m, n), count + int(setting.rng.integers(4)), n + 1
             given = {"m": m, "panels": panels, "a": strided(a, lda), "lda": lda, "stride": weight.stride}
