@@ -119,6 +119,8 @@ struct quantize_job {
     void *codes;
     size_t bad;
     int stream;
+    const float *places; /* of columns whose scales many rows share: inverses, starts and zero points; or NULL */
+    size_t columns;
 };
 
 static int quantize_shared(const struct quantize_job *job, struct qlm_run run)
@@ -141,13 +143,37 @@ static int quantize_each(const struct quantize_job *job, struct qlm_run run)
 {
     const struct qlm_kernels *kernels = qlm_kernels_in_use;
     const float *x = job->x + run.start, *scale = job->scale + run.param;
+    const float *inverse = job->places ? job->places + run.param : NULL;
+    const float *start = inverse ? inverse + job->columns : NULL;
     float zeros[QLM_EACH_MAX];
-    zeros_of(job->zero, run, zeros);
+    if (!inverse) zeros_of(job->zero, run, zeros);
     if (job->wide)
         return kernels->quantize_cols_f32_16(x, run.count, scale, zeros, job->lo, job->hi,
                                              (uint16_t *)job->codes + run.start);
-    return kernels->quantize_cols_f32_8(x, run.count, scale, zeros, job->lo, job->hi,
-                                        (uint8_t *)job->codes + run.start);
+    return kernels->quantize_cols_f32_8(x, run.count, scale, inverse ? start + job->columns : zeros, job->lo, job->hi,
+                                        inverse, start, (uint8_t *)job->codes + run.start);
+}
+
+/* Fewer rows than this would not pay for it. */
+#define ROWS_WITH_PLACES 4
+/* Of all rows of a chunk: their places take half of L1, where those of 8192 would not fit. */
+#define COLUMNS_AT_A_TIME 2048
+
+/* What rows have in common; without memory for it they divide. */
+static void share_places(struct quantize_job *job, const struct qlm_layout *layout)
+{
+    size_t n = layout->channels;
+    if (!qlm_layout_each(layout) || layout->group || job->wide || layout->outer < ROWS_WITH_PLACES) return;
+    /* From memory, whole rows that divide are faster than parts of rows: 10 GB/s for 8 at 4096 columns (Zen 4). */
+    if (n > COLUMNS_AT_A_TIME && job->stream) return;
+    float *places = qlm_scratch(qlm_size_mul(n, 3 * sizeof(float)));
+    if (!places) return;
+    uint64_t mode = qlm_float_mode_enter();
+    for (size_t i = 0; i < n; i++) places[2 * n + i] = qlm_zero_at(job->zero, i);
+    qlm_kernels_in_use->column_places_f32(job->scale, places + 2 * n, n, job->lo, job->hi, places, places + n);
+    qlm_float_mode_leave(mode);
+    job->places = places;
+    job->columns = n;
 }
 
 static int quantize_groups(const struct quantize_job *job, struct qlm_run run)
@@ -175,6 +201,26 @@ static void quantize_run(void *context, struct qlm_run run)
     if (bad) qlm_lower_index(&job->bad, qlm_first_nonfinite(job->x, run));
 }
 
+struct columns_job {
+    struct quantize_job *quantize;
+    size_t begin, end;
+};
+
+static void quantize_columns_task(void *context, size_t index, unsigned worker)
+{
+    const struct columns_job *job = context;
+    size_t channels = job->quantize->columns, begin = job->begin + index * QLM_CHUNK;
+    size_t end = begin + qlm_min_size(QLM_CHUNK, job->end - begin);
+    (void)worker;
+    for (size_t column = 0; column < channels; column += COLUMNS_AT_A_TIME) {
+        size_t last = qlm_min_size(column + COLUMNS_AT_A_TIME, channels);
+        for (size_t row = begin - begin % channels; row < end; row += channels) {
+            size_t from = qlm_max_size(row + column, begin), to = qlm_min_size(row + last, end);
+            if (from < to) quantize_run(job->quantize, (struct qlm_run){from, to - from, from - row, 1, 1});
+        }
+    }
+}
+
 size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begin, size_t end,
                     const struct qlm_type *type, int32_t lo, int32_t hi, const float *scale, const int32_t *zero,
                     void *codes)
@@ -188,7 +234,12 @@ size_t qlm_quantize(const float *x, const struct qlm_layout *layout, size_t begi
                                .codes = codes,
                                .bad = SIZE_MAX,
                                .stream = streams(layout->outer * layout->channels * layout->inner)};
-    qlm_visit_groups(layout, begin, end, quantize_run, &job);
+    share_places(&job, layout);
+    struct columns_job columns = {&job, begin, end};
+    if (job.places)
+        qlm_parallel_sized(qlm_div_up(end - begin, QLM_CHUNK), (end - begin) / 4, quantize_columns_task, &columns);
+    else
+        qlm_visit_groups(layout, begin, end, quantize_run, &job);
     return job.bad;
 }
 

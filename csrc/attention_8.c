@@ -289,12 +289,14 @@ static void take_values(struct attention_8 *a)
     size_t step = a->kernels->k_step;
     int8_t *codes = a->v_codes;
     if (!value_scales(a, min, max)) return;
+    float *inverse = min, *start = max; /* the ranges have served */
+    a->kernels->column_places_f32(a->v_scale, zeros, a->width, -CODE_MAX, CODE_MAX, inverse, start);
     for (size_t token = 0; token < a->tokens; token += step) {
         for (size_t s = 0; s < step; s++) {
             int8_t *row = codes + s * a->width;
             if (token + s < a->tokens)
                 a->kernels->quantize_cols_f32_8(row_of(a, a->v, token + s), a->width, a->v_scale, zeros, -CODE_MAX,
-                                                CODE_MAX, (uint8_t *)row);
+                                                CODE_MAX, inverse, start, (uint8_t *)row);
             else
                 memset(row, 0, a->width);
         }

@@ -180,7 +180,7 @@ static int quantize_own_bytes(const struct filler *f, const struct piece *piece,
     for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
     for (size_t i = 0; i < n; i += CHUNK)
         bad |= kernels->quantize_cols_f32_8(x + i, qlm_min_size(n - i, CHUNK), f->input->divisor + column + i, zeros,
-                                            lo, hi, to + i);
+                                            lo, hi, NULL, NULL, to + i);
     return bad;
 }
 

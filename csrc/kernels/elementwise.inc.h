@@ -147,11 +147,24 @@ QLM_KERNEL(int, quantize_f32_16)
 QLM_INLINE int can_stream(int stream, const void *out, size_t n)
 { return stream && (uintptr_t)out % 16 == 0 && n % 16 == 0; }
 
+QLM_KERNEL(void, column_places_f32)
+(const float *scale, const float *zero, size_t n, float lo, float hi, float *inverse, float *start)
+{
+    float slack = grid_bounds_of(lo, hi).slack;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t count = n - i < 16 ? n - i : 16;
+        struct place place = places_for(v16_f_load_n(scale + i, count), v16_f_load_n(zero + i, count), lo, hi, slack);
+        v16_f_store_n(inverse + i, count, place.inverse);
+        v16_f_store_n(start + i, count, place.start);
+    }
+}
+
 QLM_KERNEL(int, quantize_cols_f32_8)
-(const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out)
+(const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, const float *inverse,
+ const float *start, uint8_t *out)
 {
     struct column_codes columns = {.x = x, .scale = scale, .zero = zero, .lo = lo, .hi = hi};
-    return quantize_columns(columns, n, 1, out);
+    return inverse ? multiply_columns(&columns, n, inverse, start, out) : quantize_columns(columns, n, 1, out);
 }
 
 QLM_KERNEL(int, quantize_cols_f32_16)

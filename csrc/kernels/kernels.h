@@ -56,7 +56,9 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                  infinite past 65504.  Where an x is not finite its group's scale and codes are unspecified, and the
  *                  codes where a scale is infinite
  * quantize_asymmetric_f32_8  the same with each group's own zero point, which is stored too
- * quantize_cols_*  the same with scale[i] and zero[i]
+ * column_places_f32  what of quantize_cols_f32_8 depends on a column alone, for rows that follow
+ * quantize_cols_*  the same as quantize_f32_* with scale[i] and zero[i]; inverse, start: as column_places_f32 made them
+ *                  of the same scale, zero, lo and hi, NULL: not there; they change no code
  * interval_f32_8   out[i] = low byte of lo + clamp(floor((x - min) / scale), 0, levels - 1), all in float64;
  *                  levels <= 256; returns 1 if any x was not finite
  * dequantize_T_f32 out[i] = (q - zero) * scale + offset, three rounded operations; offset -0.0 adds nothing
@@ -90,8 +92,11 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
     X(int, quantize_asymmetric_f32_8,                                                                                  \
       (const float *x, size_t groups, size_t n, float lo, float hi, int half, float *scale, int32_t *zero,             \
        uint8_t *out, int stream))                                                                                      \
+    X(void, column_places_f32,                                                                                         \
+      (const float *scale, const float *zero, size_t n, float lo, float hi, float *inverse, float *start))             \
     X(int, quantize_cols_f32_8,                                                                                        \
-      (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint8_t *out))             \
+      (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, const float *inverse,      \
+       const float *start, uint8_t *out))                                                                              \
     X(int, quantize_cols_f32_16,                                                                                       \
       (const float *x, size_t n, const float *scale, const float *zero, float lo, float hi, uint16_t *out))            \
     X(int, interval_f32_8, (const float *x, size_t n, float min, float scale, int levels, int lo, uint8_t *out))       \

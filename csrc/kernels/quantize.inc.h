@@ -220,7 +220,7 @@ QLM_INLINE v16i column_codes(const struct column_codes *c, size_t i, size_t coun
     return clamp_codes(rounded, zero, v16_f_set1(c->lo), v16_f_set1(c->hi));
 }
 
-/* Each element has its own scale: their reciprocals would be divisions too. */
+/* Of a single row: reciprocals of its scales would be as many divisions. */
 QLM_INLINE int quantize_columns(struct column_codes c, size_t n, int bytes, void *out)
 {
     v16f taint = v16_f_set1(0.0f);
@@ -228,6 +228,37 @@ QLM_INLINE int quantize_columns(struct column_codes c, size_t n, int bytes, void
     for (; i + 16 <= n; i += 16) store_codes(bytes, out, i, 16, column_codes(&c, i, 16, &taint));
     if (i < n) store_codes(bytes, out, i, n - i, column_codes(&c, i, n - i, &taint));
     return is_tainted(taint);
+}
+
+QLM_OUTLINE int divide_columns(const struct column_codes *c, size_t i, size_t n, uint8_t *out)
+{
+    struct column_codes part = *c;
+    part.x += i;
+    part.scale += i;
+    part.zero += i;
+    return quantize_columns(part, n, 1, out);
+}
+
+QLM_INLINE v16i column_place(const float *x, const float *inverse, const float *start)
+{ return v16_i_fixed(v16_f_fma(v16_f_load(x), v16_f_load(inverse), v16_f_load(start))); }
+
+/* The reciprocals of several rows' scales are made once (column_places_f32). */
+QLM_INLINE int multiply_columns(const struct column_codes *c, size_t n, const float *inverse, const float *start,
+                                uint8_t *out)
+{
+    struct grid_bounds bounds = grid_bounds_of(c->lo, c->hi);
+    size_t i = 0;
+    int bad = 0;
+    for (; i + 64 <= n; i += 64) {
+        const float *x = c->x + i, *in = inverse + i, *from = start + i;
+        struct places places = {{column_place(x, in, from), column_place(x + 16, in + 16, from + 16),
+                                 column_place(x + 32, in + 32, from + 32), column_place(x + 48, in + 48, from + 48)}};
+        if (near_step(&places, &bounds))
+            bad |= divide_columns(c, i, 64, out + i);
+        else
+            v64_b_store(out + i, bytes_at(&places, &bounds));
+    }
+    return i < n ? bad | divide_columns(c, i, n - i, out + i) : bad;
 }
 
 /* The interval grid: clamp(floor((x - min) / scale), 0, levels - 1) in float64.  The same in float32 by the reciprocal,

@@ -89,10 +89,26 @@ static void quantize_cols(const struct qlm_kernels *kernels, struct rng *rng, st
     float *scale = drawn_scales(rng, n), *zero = operand(n * sizeof *zero);
     for (size_t i = 0; i < n; i++) zero[i] = (float)rng_between(rng, (int64_t)b.lo, (int64_t)b.hi);
     float *x = drawn_floats(rng, rng_flavour(rng), n ? scale[0] : 1.0f, n);
+    float *inverse = operand(n * sizeof *inverse), *start = operand(n * sizeof *start);
     void *codes = operand(n * size);
+    if (bits <= 8) kernels->column_places_f32(scale, zero, n, b.lo, b.hi, inverse, start);
+    if (rng_below(rng, 3) == 0) inverse = start = NULL;
     record_int(record, bits > 8 ? kernels->quantize_cols_f32_16(x, n, scale, zero, b.lo, b.hi, codes)
-                                : kernels->quantize_cols_f32_8(x, n, scale, zero, b.lo, b.hi, codes));
+                                : kernels->quantize_cols_f32_8(x, n, scale, zero, b.lo, b.hi, inverse, start, codes));
     record_codes(record, x, codes, size, n);
+}
+
+/* Of a scale that may not be used, the inverse is a NaN of any bits. */
+static void column_places_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
+{
+    size_t n = rng_length(rng);
+    struct bounds b = drawn_bounds(rng, &test_types[rng_below(rng, 4)]);
+    float *scale = drawn_scales(rng, n), *zero = operand(n * sizeof *zero);
+    for (size_t i = 0; i < n; i++) zero[i] = (float)rng_between(rng, (int64_t)b.lo - 3, (int64_t)b.hi + 3);
+    float *inverse = operand(n * sizeof *inverse), *start = operand(n * sizeof *start);
+    kernels->column_places_f32(scale, zero, n, b.lo, b.hi, inverse, start);
+    record_numbers(record, inverse, n);
+    record_floats(record, start, n);
 }
 
 static void quantize_cols_f32_8(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
@@ -101,7 +117,7 @@ static void quantize_cols_f32_8(const struct qlm_kernels *kernels, struct rng *r
 static void quantize_cols_f32_16(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)
 { quantize_cols(kernels, rng, record, 16); }
 
-/* 32 has a loop of its own, and 64 groups are taken at a time. */
+/* 32 has a loop of its own, and 16 groups are taken at a time. */
 struct groups {
     size_t count, n;
 };
@@ -278,6 +294,7 @@ const struct kernel_case element_kernel_cases[] = {
     {"quantize_groups_f32_8", quantize_groups_f32_8},
     {"quantize_symmetric_f32_8", quantize_symmetric_f32_8},
     {"quantize_asymmetric_f32_8", quantize_asymmetric_f32_8},
+    {"column_places_f32", column_places_f32},
     {"quantize_cols_f32_8", quantize_cols_f32_8},
     {"quantize_cols_f32_16", quantize_cols_f32_16},
     {"interval_f32_8", interval_f32_8},

@@ -211,21 +211,57 @@ def quantize_16_ties(setting: Setting) -> Iterator[Case]:
         yield code_case(given, ref.quantize(x, scale, 0, -32768, 32767), "out", np.dtype(np.uint16))
 
 
+def column_places(scale, zero, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """quantize.inc.h: 2^16 / scale, NaN where that may not be used, and 2^16 (zero - low + 1/2) + slack."""
+    with np.errstate(over="ignore", divide="ignore"):
+        inverse = F32(1) / scale
+    usable = (inverse >= F32(2.0**-126)) & (inverse <= F32(2.0**111)) & (zero >= low) & (zero <= high)
+    usable &= high - low <= 255
+    slack = F32(int((high - low + 1) / 128 + 0.75))
+    return np.where(usable, inverse * F32(65536), F32(np.nan)), (zero - F32(low) + F32(0.5)) * F32(65536) + slack
+
+
+def columns(setting: Setting, bounds: tuple, margin: int = 0) -> dict:
+    """A row, and a scale and a zero point for each of its elements."""
+    rng, n = setting.rng, widest(setting)
+    _, low, high = setting.choice(*bounds)
+    # Of scales within reason, few elements are divided.
+    spread = setting.choice(60, 3)
+    zero = rng.integers(low - margin, high + 1 + margin, n).astype(F32)
+    scale = np.exp(rng.uniform(-spread, spread, n)).astype(F32)
+    parts = [normal(rng, n, 30.0) * scale, near_ties(rng, n, 1.0) * scale, special(rng, n)]
+    x = np.choose(rng.choice(3, n, p=setting.choice([0.0, 0.9, 0.1], [0.995, 0.005, 0.0])), parts).astype(F32)
+    if rng.random() < 0.3:
+        x = with_non_finite(rng, x, 0.01)
+    return {"x": x, "scale": scale, "zero": zero, "lo": low, "hi": high}
+
+
+@cases_of("column_places_f32")
+def places_of_columns(setting: Setting) -> Iterator[Case]:
+    for _ in setting.some(6):
+        given = columns(setting, BOUNDS_8, margin=3)
+        given["scale"][:8] = 2.0**-126, 2.0**-110, 2.0**-111, 2.0**-112, 2.0**126, 2.0**127, 1.0, 3.0
+        inverse, start = column_places(given["scale"], given["zero"], given["lo"], given["hi"])
+        for n in setting.lengths:
+            cut = {"scale": given["scale"][:n], "zero": given["zero"][:n], "n": n, "lo": given["lo"], "hi": given["hi"]}
+            outputs = {"inverse": inverse[:n], "start": start[:n]}
+            yield Case(cut | {"inverse": poison(n, F32), "start": poison(n, F32)}, outputs, any_nan=True)
+
+
 @cases_of("quantize_cols_f32_8", "quantize_cols_f32_16")
 def quantize_columns(setting: Setting, kernel: str) -> Iterator[Case]:
-    narrow, rng = kernel.endswith("_8"), setting.rng
-    dtype, n_all = np.dtype(np.uint8 if narrow else np.uint16), widest(setting)
-    for _ in setting.some(6):
-        _, low, high = setting.choice(*(BOUNDS_8 if narrow else BOUNDS_16))
-        zero = rng.integers(low, high + 1, n_all).astype(F32)
-        scale = np.exp(rng.uniform(-60, 60, n_all)).astype(F32)
-        x = np.where(rng.random(n_all) < 0.1, special(rng, n_all), near_ties(rng, n_all, 1.0) * scale).astype(F32)
-        if rng.random() < 0.3:
-            x = with_non_finite(rng, x, 0.01)
-        codes = ref.quantize(x, scale, zero, low, high)
+    narrow = kernel.endswith("_8")
+    dtype = np.dtype(np.uint8 if narrow else np.uint16)
+    for round_number in setting.some(12):
+        given = columns(setting, BOUNDS_8 if narrow else BOUNDS_16)
+        codes = ref.quantize(given["x"], given["scale"], given["zero"], given["lo"], given["hi"])
+        places = column_places(given["scale"], given["zero"], given["lo"], given["hi"])
         for n in setting.lengths:
-            given = {"x": x[:n], "n": n, "scale": scale[:n], "zero": zero[:n], "lo": low, "hi": high}
-            yield code_case(given, codes[:n], "out", dtype)
+            cut = {name: given[name][:n] for name in ("x", "scale", "zero")}
+            if narrow:
+                inverse, start = (None, None) if round_number % 2 else (part[:n].copy() for part in places)
+                cut |= {"inverse": inverse, "start": start}
+            yield code_case(given | cut | {"n": n}, codes[:n], "out", dtype)
 
 
 def interval_rows(setting: Setting) -> Iterator[tuple[np.ndarray, F32, F32, int]]:
