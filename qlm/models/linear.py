@@ -100,9 +100,9 @@ class Linear:
 
     @property
     def reads_bytes(self) -> bool:
-        """Whether its input becomes codes of 8 bits or fewer, with one scale for a token or for all."""
+        """Whether its input becomes codes of 8 bits or fewer."""
         feed = self.activations
-        return feed is not None and feed.group_size is None and feed.dtype not in ("int16", "uint16")
+        return feed is not None and feed.dtype not in ("int16", "uint16")
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 from models.checkpoints import sentences, tiny_bert
 
 import qlm
-from qlm import Recipe, _core
+from qlm import Recipe, Scheme, _core
 from qlm.models.batch import from_lists
 from qlm.models.program import Eager, Recorder, Value, untapped
 
@@ -47,6 +47,25 @@ def test_recorded_is_step_by_step(tmp_path: Path, rng: np.random.Generator, reci
             assert model._hidden(tokens).tobytes() == expected.tobytes()
     finally:
         qlm.set_num_threads(before)
+
+
+GROUPS = Scheme("uint8", granularity="group", group_size=16)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        (Recipe("int8", "dynamic"), "attention_8"),
+        (Recipe("int8", "dynamic", activation_scheme=GROUPS), "attention_8"),
+        (Recipe("int8"), "attention"),
+        (Recipe("int8", "dynamic", overrides={"*.key": {"activation_scheme": "int16"}}), "attention"),
+    ],
+)
+def test_attention_is_on_codes_where_its_inputs_were(tmp_path: Path, recipe: Recipe, kind: str) -> None:
+    model = qlm.quantize_model(qlm.load(tiny_bert(tmp_path / "m")), recipe)
+    recorder = Recorder(model.weights.linears, model.hidden_size)
+    model.encode(recorder.rows, recorder)
+    assert {step[0] for step in recorder._steps if step[0].startswith("attention")} == {kind}
 
 
 def test_places_are_used_again(tmp_path: Path) -> None:
