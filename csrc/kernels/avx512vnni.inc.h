@@ -38,6 +38,7 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #define GROUP_ROWS 6
 #define GROUP_HELD 1
+#define GROUP_USUAL(m) 1 /* 1, 5 and 6 */
 #include "gemm_8_groups.inc.h"
 
 #include "nibbles_avx512.h"

@@ -26,6 +26,7 @@
 #define GROUPS_STEP_BYTES (2 * NR)
 #define GROUPS_SHIFT N4_SHIFT
 #define GROUPS_SHORT 0
+#define GROUPS_USUAL(m) GROUP_USUAL(m)
 #include "gemm_groups.inc.h"
 
 #if K_STEP == 4
@@ -60,6 +61,7 @@ QLM_INLINE dot_sum e4_step(dot_sum sum, e4_left left, e4_right right) { return n
 #define GROUPS_STEP_BYTES (4 * NR)
 #define GROUPS_SHIFT 0
 #define GROUPS_SHORT 0
+#define GROUPS_USUAL(m) GROUP_USUAL(m)
 #include "gemm_groups.inc.h"
 #endif
 

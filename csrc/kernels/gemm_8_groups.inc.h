@@ -1,7 +1,7 @@
 /* gemm_8_groups.inc.h: int8 weights in groups.  Included after int8.inc.h, whose macros and dot_* it uses; its own file
  * defines
  *
- *   GROUP_ROWS, GROUP_HELD    gemm_groups.inc.h: GROUPS_MR, GROUPS_HELD
+ *   GROUP_ROWS, GROUP_HELD, GROUP_USUAL(m)    gemm_groups.inc.h: GROUPS_MR, GROUPS_HELD, GROUPS_USUAL
  *   i8_ones(steps, b, sums)   the sums of the weights, only with DOT_TWO_ROWS
  */
 #include "unroll.h"
@@ -56,6 +56,7 @@ QLM_INLINE void i8_load(const char *b, i8_right right[DOT_COLUMNS])
 #define GROUPS_STEP_BYTES (NR * K_STEP)
 #define GROUPS_SHIFT 0
 #define GROUPS_SHORT 0
+#define GROUPS_USUAL(m) GROUP_USUAL(m)
 #include "gemm_groups.inc.h"
 
 /* Shared with expanded 4-bit panels. */

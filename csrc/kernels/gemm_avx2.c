@@ -71,6 +71,7 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #define GROUP_ROWS MR
 #define GROUP_HELD 0
+#define GROUP_USUAL(m) ((m) == GROUP_ROWS)
 #include "gemm_8_groups.inc.h"
 
 /* 4-bit weights: vpmaddubsw. */

@@ -67,6 +67,7 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #define GROUP_ROWS 6
 #define GROUP_HELD 1
+#define GROUP_USUAL(m) 0
 #include "gemm_8_groups.inc.h"
 
 /* 4-bit weights: vpmaddubsw, as in gemm_avx2.c. */

@@ -11,7 +11,8 @@
  *   GROUPS_LEFT_BYTES            bytes of a row of a in a step
  *   GROUPS_STEP_BYTES            bytes of the panel in a step
  *   GROUPS_SHIFT                 the sums are 2 to this power too large
- *   GROUPS_SHORT                 steps of a group for which full tiles have loops of their own, or 0
+ *   GROUPS_USUAL(m)              whether m rows of the usual weights have loops of their own
+ *   GROUPS_SHORT                 steps of a group that they are for alone, or 0
  *   NR, DOT_LANES(row, 0)        16 outputs of a row of dot_sum as v16i (linear.inc.h)
  *
  * and has GROUPS(tile)(m, g).
@@ -102,8 +103,7 @@ QLM_OUTLINE void group_finish(const struct qlm_groups *g, size_t row, size_t row
 }
 
 /* Whether what `how` names is there, or may be and is. */
-#define GROUPS_IF(what, given) if ((how & (what)) || ((how & GROUPS_ANY) && (given)))
-#define GROUPS_IF_ANY(given) if ((how & GROUPS_ANY) && (given))
+#define GROUPS_HAS(what, given) ((how & (what)) || ((how & GROUPS_ANY) && (given)))
 #define GROUPS_OF_ROW(STATEMENT, i)                                                                                    \
     if (i < m) { STATEMENT; }
 #define GROUPS_LANES(i) GROUPS_OF_ROW(acc[i] = DOT_LANES(sums[i] + first, 0), i)
@@ -126,8 +126,8 @@ QLM_OUTLINE void group_finish(const struct qlm_groups *g, size_t row, size_t row
 #define GROUPS_STORE(i) GROUPS_OF_ROW(v16_f_store(GROUPS_T(i), held[i][j]), i)
 #define GROUPS_CASE(i)                                                                                                 \
     case i + 1:                                                                                                        \
-        GROUPS(tile_rows)(i + 1, GROUPS_ANY, 0, r, to);                                                                \
-        return;
+        if (i + 1 != 5) GROUPS(tile_rows)(i + 1, GROUPS_ANY, 0, r, to);                                                \
+        break;
 #endif
 
 /* fl(acc') of 16 outputs from `at` on, whose sums start in register `first`: integers. */
@@ -136,18 +136,15 @@ QLM_INLINE void GROUPS(correct)(const int m, const int how, const struct group_t
 {
     size_t rows = n * r->g.rows;
     if (GROUPS_SHIFT) { QLM_EACH_ROW(GROUPS_MR, GROUPS_SCALE_DOWN) }
-    GROUPS_IF_ANY(r->zx_all)
-    {
+    if (GROUPS_HAS(0, r->zx_all)) {
         v16i all = v16_i_mul(weights, v16_i_set1(*r->zx_all));
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ALL)
     }
-    GROUPS_IF_ANY(r->zx)
-    {
+    if (GROUPS_HAS(0, r->zx)) {
         const int32_t *zx = r->zx + rows;
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ZX)
     }
-    GROUPS_IF_ANY(r->large_rest)
-    {
+    if (GROUPS_HAS(0, r->large_rest)) {
         const float *rest = r->large_rest + rows;
         v16i zw = v16_load_s8(r->g.zw + at);
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_LARGE)
@@ -160,25 +157,23 @@ QLM_INLINE void GROUPS(add_values)(const int m, const int how, const struct grou
 {
     size_t rows = n * r->g.rows;
     v16f sw = group_scale(&r->g, at);
-    GROUPS_IF(GROUPS_ZW, r->rest)
-    {
+    if (GROUPS_HAS(GROUPS_ZW, r->rest)) {
         const float *rest = r->rest + rows;
         v16f zw = v16_f_from_i(v16_load_s8(r->g.zw + at));
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ZW)
     }
-    GROUPS_IF_ANY(r->g.sx)
-    {
+    if (GROUPS_HAS(0, r->g.sx)) {
         const float *sx = r->g.sx + rows;
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_SX)
+    } else {
+        QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD)
     }
-    else {QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD)} GROUPS_IF(GROUPS_OW, r->g.centred)
-    {
+    if (GROUPS_HAS(GROUPS_OW, r->g.centred)) {
         const float *centred = r->g.centred + rows;
         v16f ow = v16_f_load(r->g.ow + at);
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_CENTRED)
     }
-    GROUPS_IF_ANY(r->g.ox)
-    {
+    if (GROUPS_HAS(0, r->g.ox)) {
         const float *ox = r->g.ox + rows;
         v16f column = group_weights(&r->g, n, at, weights, sw);
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_OFFSET)
@@ -229,7 +224,7 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
     if (!GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
     for (size_t n = 0; n * r->g.group < r->g.k; n++, a += GROUPS_LEFT_BYTES * steps, b += GROUPS_STEP_BYTES * steps) {
         dot_sum sums[GROUPS_MR][GROUPS_COLUMNS], ones[GROUPS_COLUMNS] = {{0}};
-        GROUPS_IF_ANY(r->g.zx || r->g.ox) GROUPS(ones)(steps, b, ones);
+        if (GROUPS_HAS(0, r->g.zx || r->g.ox)) GROUPS(ones)(steps, b, ones);
         GROUPS(run)(m, steps, a, r->g.lda, b, sums);
         GROUPS(add_part)(m, how, r, n, to, sums, ones, 0, held);
         if (GROUPS_PARTS_LAST) GROUPS(add_part)(m, how, r, n, to, sums, ones, GROUPS_PARTS_LAST, held);
@@ -238,7 +233,7 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
     if (GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
 }
 
-/* The usual weights in loops of their own, where that pays: returns whether they were such. */
+/* The usual weights in loops of their own, where the table has them: returns whether they were such. */
 QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float *to)
 {
     const struct qlm_groups *g = &r->g;
@@ -249,20 +244,24 @@ QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float
         GROUPS(tile_rows)(m, GROUPS_ZW, GROUPS_SHORT, r, to);
     else if (r->rest)
         GROUPS(tile_rows)(m, GROUPS_ZW | GROUPS_OW, GROUPS_SHORT, r, to);
-    else if (!g->zw)
+    else if (!GROUPS_SHORT && !g->zw) /* only folded zero points leave an offset alone */
         GROUPS(tile_rows)(m, GROUPS_OW, GROUPS_SHORT, r, to);
     else
         return 0;
     return 1;
 }
 
-QLM_INLINE void GROUPS(tile_part)(size_t m, const struct group_tile *r, float *to)
+/* Returns how many of `rows` rows were made.  Five of them are three and two: one instance less to compile. */
+QLM_INLINE size_t GROUPS(tile_part)(size_t rows, const struct group_tile *r, float *to)
 {
-    if (m == GROUPS_MR && GROUPS(tile_usual)(GROUPS_MR, r, to)) return;
-    if (m == GROUPS_MR - 1 && GROUPS(tile_usual)(GROUPS_MR - 1, r, to)) return;
-    switch (m) {
+    if (GROUPS_USUAL(GROUPS_MR) && rows == GROUPS_MR && GROUPS(tile_usual)(GROUPS_MR, r, to)) return rows;
+    if (GROUPS_USUAL(GROUPS_MR - 1) && rows == GROUPS_MR - 1 && GROUPS(tile_usual)(GROUPS_MR - 1, r, to)) return rows;
+    if (GROUPS_USUAL(1) && rows == 1 && GROUPS(tile_usual)(1, r, to)) return rows;
+    if (rows == 5) rows = 3;
+    switch (rows) {
         QLM_EACH_ROW(GROUPS_MR, GROUPS_CASE)
     }
+    return rows;
 }
 
 /* m may exceed what the registers take at a time. */
@@ -270,10 +269,10 @@ QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 {
     struct group_tile r = group_tile_of(g, GROUPS_STEP);
     float t[GROUPS_MR * NR];
-    for (size_t row = 0; row < m; row += GROUPS_MR) {
-        size_t rows = m - row < GROUPS_MR ? m - row : GROUPS_MR;
+    for (size_t row = 0, rows; row < m; row += rows) {
+        rows = m - row < GROUPS_MR ? m - row : GROUPS_MR;
         if (g->far) group_ask(g, row, rows);
-        GROUPS(tile_part)(rows, &r, t);
+        rows = GROUPS(tile_part)(rows, &r, t);
         group_finish(g, row, rows, t);
         group_tile_skip(&r, rows);
     }
@@ -288,4 +287,5 @@ QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 #undef GROUPS_STEP_BYTES
 #undef GROUPS_SHIFT
 #undef GROUPS_SHORT
+#undef GROUPS_USUAL
 #undef GROUPS_HELD

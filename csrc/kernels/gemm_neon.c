@@ -162,6 +162,7 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right)
 
 #define GROUP_ROWS MR
 #define GROUP_HELD 0
+#define GROUP_USUAL(m) 0
 #include "gemm_8_groups.inc.h"
 
 /* 4-bit weights: of products of at most 1024, four by four of k, eight steps fit an int16. */

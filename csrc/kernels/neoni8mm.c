@@ -61,6 +61,7 @@ QLM_INLINE void i8_ones(size_t steps, const char *b, dot_sum sums[DOT_COLUMNS])
 
 #define GROUP_ROWS MR
 #define GROUP_HELD 0
+#define GROUP_USUAL(m) ((m) == GROUP_ROWS || (m) == 1)
 #include "gemm_8_groups.inc.h"
 
 /* 4-bit weights by sdot: smmla would want another order of their codes than every other table. */
