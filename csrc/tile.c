@@ -17,6 +17,7 @@
 /* Rows of float input that take several panels at a time, of floats and of codes, of so many outputs together. */
 #define FEW_ROWS_F32 2
 #define FEW_ROWS 6
+#define FEW_TWICE 8 /* two halves that each dequantize are still faster than a float tile of 6 and one of 2 */
 #define FEW_COLUMNS 512
 #define FEW_EXPANDED_K 32 /* k of them that 4-bit codes are expanded for: 16 KiB, a multiple of 4 */
 
@@ -79,17 +80,26 @@ static void sums_64(const struct qlm_left *left, const struct qlm_packed *weight
     }
 }
 
-/* acc' = acc - zx * sums - zero' * rest, in 64 bits. */
-static void correct_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
-                       size_t g, int64_t *acc)
+/* What is subtracted from the sums of row i of a tile, in 64 bits: zx * sums + zero' * rest. */
+struct correction_64 {
+    const int64_t *sums;
+    const int32_t *zero; /* NULL: none */
+    const int32_t *zx;
+    const int64_t *rest;
+};
+
+static struct correction_64 correction_of(const struct qlm_left *left, const struct qlm_packed *weight, size_t row,
+                                          size_t panel, size_t g)
 {
-    size_t nr = weight->kernels->nr, params = qlm_packed_param(weight, panel, g);
-    const int32_t *zero = weight->zero ? weight->zero + params : NULL;
-    for (size_t i = 0; i < m; i++) {
-        int64_t zx = left->zx[g * left->rows + row + i], rest = left->rest64[g * left->rows + row + i];
-        for (size_t j = 0; j < nr; j++)
-            acc[i * nr + j] -= zx * weight->sums64[params + j] + (zero ? zero[j] * rest : 0);
-    }
+    size_t params = qlm_packed_param(weight, panel, g), at = g * left->rows + row;
+    return (struct correction_64){weight->sums64 + params, weight->zero ? weight->zero + params : NULL, left->zx + at,
+                                  left->rest64 + at};
+}
+
+static inline int64_t corrected_64(const struct correction_64 *by, int64_t sum, size_t i, size_t j)
+{
+    sum -= by->zx[i] * by->sums[j];
+    return by->zero ? sum - by->zero[j] * by->rest[i] : sum;
 }
 
 /* fl(acc') of a span as floats, by the 64-bit path. */
@@ -97,9 +107,11 @@ void qlm_tile_floats_64(const struct qlm_left *left, const struct qlm_packed *we
                         size_t panel, size_t g, float *sums)
 {
     int64_t acc[QLM_TILE];
+    size_t nr = weight->kernels->nr;
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, g), acc);
-    correct_64(left, weight, row, m, panel, g, acc);
-    for (size_t i = 0; i < m * weight->kernels->nr; i++) sums[i] = (float)acc[i];
+    const struct correction_64 by = correction_of(left, weight, row, panel, g);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < nr; j++) sums[i * nr + j] = (float)corrected_64(&by, acc[i * nr + j], i, j);
 }
 
 /* ---- epilogues ------------------------------------------------------------------------------------------------ */
@@ -203,13 +215,14 @@ void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight
     size_t nr = weight->kernels->nr, n = qlm_min_size(weight->n - panel * nr, nr);
     int64_t acc[QLM_TILE];
     sums_64(left, weight, row, m, panel, qlm_packed_span(weight, 0), acc);
-    correct_64(left, weight, row, m, panel, 0, acc);
+    const struct correction_64 by = correction_of(left, weight, row, panel, 0);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
+            int64_t sum = corrected_64(&by, acc[i * nr + j], i, j);
             if (wide)
-                ((int64_t *)c)[i * ldc + j] = acc[i * nr + j];
+                ((int64_t *)c)[i * ldc + j] = sum;
             else
-                ((int32_t *)c)[i * ldc + j] = (int32_t)acc[i * nr + j];
+                ((int32_t *)c)[i * ldc + j] = (int32_t)sum;
         }
 }
 
@@ -320,7 +333,7 @@ static size_t few_rows(const struct qlm_packed *weight)
 {
     if (weight->kind == QLM_PACKED_F32) return FEW_ROWS_F32;
     if (weight->kind == QLM_PACKED_16 || (weight->kind == QLM_PACKED_4 && weight->kernels->k_step != 4)) return 0;
-    return FEW_ROWS;
+    return qlm_max_size(FEW_TWICE, weight->kernels->mr_f32);
 }
 
 /* Few rows times panels [panel, panel + count): c has row stride FEW_COLUMNS. */
@@ -348,6 +361,17 @@ static void few_times(const struct qlm_packed *weight, size_t rows, const float 
     }
 }
 
+static void few_of_panels(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
+                          size_t rows, size_t panel, size_t count)
+{
+    const struct qlm_packed *weight = output->weight;
+    float c[FEW_ROWS * FEW_COLUMNS];
+    struct qlm_place to = place_of(output, weight, first, panel, panel + count);
+    few_times(weight, rows, input->x + first * input->k, panel, count, c);
+    weight->kernels->epilogue_f32(rows, to.n, c, FEW_COLUMNS, NULL, NULL, to.bias, output->activation, to.residual,
+                                  to.ld, to.out, to.ld);
+}
+
 void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_linear_output *output, size_t first,
                      size_t rows, size_t from, size_t end)
 {
@@ -356,13 +380,11 @@ void qlm_tile_floats(const struct qlm_linear_input *input, const struct qlm_line
         for (size_t panel = from; panel < end; panel++) floats_of_panel(input, output, first, rows, panel);
         return;
     }
-    size_t most = FEW_COLUMNS / weight->kernels->nr;
-    for (size_t panel = from; panel < end; panel += most) {
-        float c[FEW_ROWS * FEW_COLUMNS];
-        size_t count = qlm_min_size(end - panel, most);
-        struct qlm_place to = place_of(output, weight, first, panel, panel + count);
-        few_times(weight, rows, input->x + first * input->k, panel, count, c);
-        weight->kernels->epilogue_f32(rows, to.n, c, FEW_COLUMNS, NULL, NULL, to.bias, output->activation, to.residual,
-                                      to.ld, to.out, to.ld);
-    }
+    size_t most = FEW_COLUMNS / weight->kernels->nr, parts = qlm_div_up(rows, FEW_ROWS);
+    for (size_t panel = from; panel < end; panel += most)
+        for (size_t i = 0; i < parts; i++) {
+            size_t row = rows * i / parts;
+            few_of_panels(input, output, first + row, rows * (i + 1) / parts - row, panel,
+                          qlm_min_size(end - panel, most));
+        }
 }
