@@ -26,7 +26,7 @@
 
 #include "../qlm.h"
 
-enum { MAX_INTEGERS = 20, MAX_FLOATS = 6, POISON = 0xA5 };
+enum { MAX_INTEGERS = 28, MAX_FLOATS = 6, POISON = 0xA5 };
 
 struct field {
     const char *name;
@@ -154,11 +154,12 @@ static void read_argument(int argument, int right)
  * on AArch64 and x86-64 alike, whatever their order: so a function of fewer parameters ignores the rest. */
 #define INTEGERS                                                                                                       \
     i[0], i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8], i[9], i[10], i[11], i[12], i[13], i[14], i[15], i[16],       \
-        i[17], i[18], i[19]
-#define WORDS20 W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W
+        i[17], i[18], i[19], i[20], i[21], i[22], i[23], i[24], i[25], i[26], i[27]
+#define WORDS4 W, W, W, W
+#define WORDS28 WORDS4, WORDS4, WORDS4, WORDS4, WORDS4, WORDS4, WORDS4
 #define W uint64_t
-typedef uint64_t integer_function(WORDS20, float, float, float, float, float, float);
-typedef float float_function(WORDS20, float, float, float, float, float, float);
+typedef uint64_t integer_function(WORDS28, float, float, float, float, float, float);
+typedef float float_function(WORDS28, float, float, float, float, float, float);
 
 static void run(any_function function, int gives_float, uint64_t *integer_result, float *float_result)
 {
