@@ -354,24 +354,21 @@ struct dequantize_job {
     int stream;
 };
 
+/* A kernel's name and the type that it reads, by code. */
+#define EACH_CODE(X) X(QLM_S8, s8, int8_t) X(QLM_U8, u8, uint8_t) X(QLM_S16, s16, int16_t) X(QLM_U16, u16, uint16_t)
+
 void qlm_dequantize_span(const void *codes, enum qlm_code code, size_t start, size_t count, float scale, float zero,
                          float offset, float *out)
 {
     const struct qlm_kernels *kernels = qlm_kernels_in_use;
+#define SPAN(CODE, suffix, type)                                                                                       \
+    case CODE:                                                                                                         \
+        kernels->dequantize_##suffix##_f32((const type *)codes + start, count, scale, zero, offset, out);              \
+        break;
     switch (code) {
-    case QLM_S8:
-        kernels->dequantize_s8_f32((const int8_t *)codes + start, count, scale, zero, offset, out);
-        break;
-    case QLM_U8:
-        kernels->dequantize_u8_f32((const uint8_t *)codes + start, count, scale, zero, offset, out);
-        break;
-    case QLM_S16:
-        kernels->dequantize_s16_f32((const int16_t *)codes + start, count, scale, zero, offset, out);
-        break;
-    case QLM_U16:
-        kernels->dequantize_u16_f32((const uint16_t *)codes + start, count, scale, zero, offset, out);
-        break;
+        EACH_CODE(SPAN)
     }
+#undef SPAN
 }
 
 static void dequantize_each(const struct dequantize_job *job, struct qlm_run run)
@@ -381,20 +378,15 @@ static void dequantize_each(const struct dequantize_job *job, struct qlm_run run
     float *out = job->out + run.start, zero[QLM_EACH_MAX], offset[QLM_EACH_MAX];
     zeros_of(job->zero, run, zero);
     for (size_t i = 0; i < run.count; i++) offset[i] = job->offset ? job->offset[run.param + i] : -0.0f;
+#define EACH(CODE, suffix, type)                                                                                       \
+    case CODE:                                                                                                         \
+        kernels->dequantize_cols_##suffix##_f32((const type *)job->codes + run.start, run.count, scale, zero, offset,  \
+                                                out);                                                                  \
+        break;
     switch (job->code) {
-    case QLM_S8:
-        kernels->dequantize_cols_s8_f32((const int8_t *)job->codes + run.start, run.count, scale, zero, offset, out);
-        break;
-    case QLM_U8:
-        kernels->dequantize_cols_u8_f32((const uint8_t *)job->codes + run.start, run.count, scale, zero, offset, out);
-        break;
-    case QLM_S16:
-        kernels->dequantize_cols_s16_f32((const int16_t *)job->codes + run.start, run.count, scale, zero, offset, out);
-        break;
-    case QLM_U16:
-        kernels->dequantize_cols_u16_f32((const uint16_t *)job->codes + run.start, run.count, scale, zero, offset, out);
-        break;
+        EACH_CODE(EACH)
     }
+#undef EACH
 }
 
 static void dequantize_groups(const struct dequantize_job *job, struct qlm_run run)
@@ -402,22 +394,16 @@ static void dequantize_groups(const struct dequantize_job *job, struct qlm_run r
     const struct qlm_kernels *kernels = qlm_kernels_in_use;
     const float *scale = job->scale + run.param, *offset = job->offset ? job->offset + run.param : NULL;
     const int32_t *zero = job->zero ? job->zero + run.param : NULL;
-    const void *q = (const char *)job->codes + run.start * (job->code == QLM_S16 || job->code == QLM_U16 ? 2 : 1);
     float *out = job->out + run.start;
+#define GROUPS(CODE, suffix, type)                                                                                     \
+    case CODE:                                                                                                         \
+        kernels->dequantize_groups_##suffix##_f32((const type *)job->codes + run.start, run.groups, run.count, scale,  \
+                                                  zero, offset, out, job->stream);                                     \
+        break;
     switch (job->code) {
-    case QLM_S8:
-        kernels->dequantize_groups_s8_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
-        break;
-    case QLM_U8:
-        kernels->dequantize_groups_u8_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
-        break;
-    case QLM_S16:
-        kernels->dequantize_groups_s16_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
-        break;
-    case QLM_U16:
-        kernels->dequantize_groups_u16_f32(q, run.groups, run.count, scale, zero, offset, out, job->stream);
-        break;
+        EACH_CODE(GROUPS)
     }
+#undef GROUPS
 }
 
 static void dequantize_run(void *context, struct qlm_run run)
@@ -431,8 +417,13 @@ static void dequantize_run(void *context, struct qlm_run run)
 void qlm_dequantize(const void *codes, enum qlm_code code, const struct qlm_layout *layout, size_t begin, size_t end,
                     const float *scale, const int32_t *zero, const float *offset, float *out)
 {
-    struct dequantize_job job = {
-        codes, code, scale, zero, offset, out, streams(layout->outer * layout->channels * layout->inner)};
+    struct dequantize_job job = {.codes = codes,
+                                 .code = code,
+                                 .scale = scale,
+                                 .zero = zero,
+                                 .offset = offset,
+                                 .out = out,
+                                 .stream = streams(layout->outer * layout->channels * layout->inner)};
     qlm_visit_groups(layout, begin, end, dequantize_run, &job);
 }
 

@@ -32,6 +32,8 @@ struct qlm_caches {
     size_t l1, l2, l3;
 };
 struct qlm_caches qlm_cpu_caches(void);
+/* Other sizes than those detected, for tests of what depends on them. */
+void qlm_cpu_pretend_caches(struct qlm_caches caches);
 
 /* "avx2" for bit 0 and so on; NULL past the last. */
 const char *qlm_cpu_feature_name(unsigned bit);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "cpu.h"
 #include "test.h"
 
 struct array {
@@ -119,9 +120,18 @@ static void record_codes(struct record *record, const struct array *a)
         if (qlm_is_finite(a->x[i])) record_int(record, code_at(&a->type, a->codes, i));
 }
 
+/* With a last cache of nothing, results are stored past it.  Returns the sizes to be put back. */
+static struct qlm_caches maybe_no_cache(struct rng *rng)
+{
+    struct qlm_caches real = qlm_cpu_caches(), none = {real.l1, real.l2, 0};
+    if (rng_below(rng, 2)) qlm_cpu_pretend_caches(none);
+    return real;
+}
+
 static void quantize(const struct manner *manner, struct rng *rng, struct record *record)
 {
     struct array a = drawn_array(rng, rng_flavour(rng));
+    struct qlm_caches caches = maybe_no_cache(rng);
     in_slices(manner, a.size, quantize_slice, &a);
     record_bad(record, &a);
     record_codes(record, &a);
@@ -129,7 +139,47 @@ static void quantize(const struct manner *manner, struct rng *rng, struct record
         in_slices(manner, a.size, dequantize_slice, &a);
         record_floats(record, a.out, a.size);
     }
+    qlm_cpu_pretend_caches(caches);
     free_array(&a);
+}
+
+/* ---- quantize by the ranges found ------------------------------------------------------------------------------ */
+
+struct found_array {
+    struct array array;
+    size_t n;
+    int symmetric, half;
+};
+
+static void found_slice(void *context, size_t begin, size_t end)
+{
+    struct found_array *f = context;
+    struct array *a = &f->array;
+    keep_first(a, qlm_quantize_found(a->x, f->n, a->params, begin, end, &a->type, f->symmetric, f->half, a->scale,
+                                     a->zero, a->codes));
+}
+
+static void quantize_found(const struct manner *manner, struct rng *rng, struct record *record)
+{
+    struct found_array f = {.array = drawn_array(rng, rng_flavour(rng)), .symmetric = (int)rng_below(rng, 2)};
+    struct array *a = &f.array;
+    struct qlm_caches caches = maybe_no_cache(rng);
+    /* As many runs of one length as the array has room for. */
+    f.n = rng_below(rng, 2) ? 32 : 1 + rng_below(rng, 400);
+    f.half = a->type.bits <= 8 && rng_below(rng, 2);
+    a->params = qlm_min_size(a->params, a->size / f.n);
+    a->size = a->params * f.n;
+    if (!(f.symmetric && a->type.min < 0) && !a->zero) a->zero = must_alloc((a->params + 1) * sizeof *a->zero);
+    in_slices(manner, a->params, found_slice, &f);
+    record_bad(record, a);
+    for (size_t i = 0; a->bad == SIZE_MAX && i < a->params; i++) {
+        record_floats(record, a->scale + i, 1);
+        if (!qlm_is_finite(a->scale[i])) continue;
+        if (a->zero) record_int(record, a->zero[i]);
+        for (size_t k = i * f.n; k < (i + 1) * f.n; k++) record_int(record, code_at(&a->type, a->codes, k));
+    }
+    qlm_cpu_pretend_caches(caches);
+    free_array(a);
 }
 
 /* ---- the interval grid ---------------------------------------------------------------------------------------- */
@@ -218,6 +268,7 @@ static void fake_quantize_backward(const struct manner *manner, struct rng *rng,
 const struct driver_case array_cases[] = {
     {"range", range},
     {"quantize", quantize},
+    {"quantize_found", quantize_found},
     {"interval", interval},
     {"replace_nonfinite", replace_nonfinite},
     {"fake_quantize_backward", fake_quantize_backward},

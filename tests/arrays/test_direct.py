@@ -11,6 +11,7 @@ import pytest
 
 import qlm
 from qlm import _core, ops, qtensor
+from qlm.bench.machine import caches
 from qlm.methods import rtn
 
 F32 = np.float32
@@ -247,3 +248,24 @@ def test_float16_scales_in_one_pass(
         assert results[0] == results[1]
     weight[5, 6] = np.nan
     assert in_one_pass(weight, scheme) is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_arrays_past_the_last_cache(rng: np.random.Generator, threads: int) -> None:
+    """They are stored past the caches; rows by themselves are not, and must be the same."""
+    last = max(caches().values(), default=4 << 20)
+    if last > 64 << 20:
+        pytest.skip(f"the last cache has {last >> 20} MiB")
+    x = np.resize(numbers(rng, 1 << 16), (last // 5 // 1000 + 50, 1000))  # not a multiple of 16 to a row
+    before = qlm.get_num_threads()
+    qlm.set_num_threads(threads)
+    try:
+        for options in ({"scale": 0.03}, {"axis": 0}, {"group_size": 40}):
+            q = qlm.quantize(x, "uint8", **options)
+            floats = q.dequantize()
+            for rows in (slice(0, 40), slice(len(x) // 2, len(x) // 2 + 40), slice(-40, None)):
+                part = qlm.quantize(x[rows], "uint8", **options)
+                np.testing.assert_array_equal(q.values[rows], part.values)
+                np.testing.assert_array_equal(floats[rows], part.dequantize())
+    finally:
+        qlm.set_num_threads(before)
