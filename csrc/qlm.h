@@ -54,7 +54,7 @@ void qlm_parallel(size_t tasks, void (*task)(void *context, size_t index, unsign
 /* Threads that a call shares its work among; within a task 1. */
 unsigned qlm_threads(void);
 void qlm_set_threads(unsigned n);
-/* Set by qlm_float_mode_enter at each entry of the library (MXCSR / FPCR), undone by _leave. */
+/* Set by qlm_float_mode_enter at each entry of the library (MXCSR / FPCR), undone by _leave (float_mode.c). */
 uint64_t qlm_float_mode_enter(void);
 void qlm_float_mode_leave(uint64_t saved);
 /* This thread's scratch block of at least `bytes`, 64-byte aligned, kept for the next call (contents lost); NULL: no

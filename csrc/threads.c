@@ -36,6 +36,13 @@
  * for those to come. */
 #define WORK_FOR_AWAKE 4000
 #define WORK_FOR_SLEEPING 40000
+/* Where other programs use the cores, a worker that spins does not run either, and a small call has its tasks cut and
+ * its rows quantized apart for nobody (384 x 384 by 4 rows: 3.35 us for 2.95).  After so many of them that no worker
+ * came to, the next ones are not shared: as many, and twice as many each time that it happens again.  A worker that has
+ * to be woken comes within 50 us, which is within the first of these numbers. */
+#define UNHELPED_MOST 16
+#define ALONE_LEAST 64
+#define ALONE_MOST 1024
 #define MAX_THREADS 1024
 
 #define GATE_INSIDE 0x7fffffffull
@@ -71,6 +78,9 @@ static struct pool {
     pthread_cond_t wake, done;
     atomic_uint sleepers;
     atomic_uint spinning;      /* workers that would start at once */
+    atomic_uint unhelped;      /* small calls in a row that no worker came to */
+    atomic_uint alone;         /* small calls that are not to be shared, */
+    atomic_uint patience;      /* and how many there were the last time */
     _Atomic int64_t last_call; /* when the last call that might have been shared ended */
     atomic_int caller_sleeps;
 } pool = {.job_lock = PTHREAD_MUTEX_INITIALIZER,
@@ -79,64 +89,6 @@ static struct pool {
           .done = PTHREAD_COND_INITIALIZER};
 
 static _Thread_local int in_task;
-
-/* ---- float mode ----------------------------------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-
-#define DEFAULT_MXCSR 0x1f80u /* all exceptions masked, round to nearest, no FTZ, no DAZ, no flag set */
-#define MXCSR_FLAGS 0x3fu
-
-static uint64_t enter_standard_mode(void)
-{
-    unsigned saved = __builtin_ia32_stmxcsr();
-    if ((saved & ~MXCSR_FLAGS) != DEFAULT_MXCSR) __builtin_ia32_ldmxcsr(DEFAULT_MXCSR);
-    return saved;
-}
-
-/* The exception flags of our own work are dropped with the rest of the mode. */
-static void leave_standard_mode(uint64_t saved) { __builtin_ia32_ldmxcsr((unsigned)saved); }
-
-#elif defined(__aarch64__)
-
-static uint64_t enter_standard_mode(void)
-{
-    uint64_t saved, standard = 0; /* round to nearest, no flush to zero, no traps */
-    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
-    if (saved != standard) __asm__ volatile("msr fpcr, %0" : : "r"(standard) : "memory");
-    return saved;
-}
-
-static void leave_standard_mode(uint64_t saved)
-{
-    if (saved != 0) __asm__ volatile("msr fpcr, %0" : : "r"(saved) : "memory");
-}
-
-#else
-
-#include <fenv.h>
-
-static uint64_t enter_standard_mode(void)
-{
-    int saved = fegetround();
-    fesetround(FE_TONEAREST);
-    return (uint64_t)saved;
-}
-
-static void leave_standard_mode(uint64_t saved) { fesetround((int)saved); }
-
-#endif
-
-/* Entries within one another: to set and restore the mode takes 23 ns (Zen 4), which a short call, entered three times
- * over, has to spend once only. */
-static _Thread_local unsigned entered;
-
-uint64_t qlm_float_mode_enter(void) { return entered++ ? 0 : enter_standard_mode(); }
-
-void qlm_float_mode_leave(uint64_t saved)
-{
-    if (--entered == 0) leave_standard_mode(saved);
-}
 
 /* ---- scratch -------------------------------------------------------------------------------------------------- */
 
@@ -291,13 +243,18 @@ static void leave_gate(void)
     pthread_mutex_unlock(&pool.sleep_lock);
 }
 
-static void run_tasks(const struct job *job, unsigned worker)
+/* How many this thread took. */
+static size_t run_tasks(const struct job *job, unsigned worker)
 {
-    size_t index, shares = pool.started + 1;
+    size_t index, shares = pool.started + 1, taken = 0;
     for (size_t i = 0; i < shares; i++) {
         struct share *share = &pool.shares[(worker + i) % shares];
-        while ((index = atomic_fetch_add(&share->next, 1)) < share->end) job->task(job->context, index, worker);
+        while ((index = atomic_fetch_add(&share->next, 1)) < share->end) {
+            job->task(job->context, index, worker);
+            taken++;
+        }
     }
+    return taken;
 }
 
 /* `argument` is the worker's number, from 1; 0 is the caller's. */
@@ -413,12 +370,13 @@ static void run_alone(const struct job *job)
     for (size_t index = 0; index < job->tasks; index++) job->task(job->context, index, 0);
 }
 
-static void run_on_pool(const struct job *job)
+/* Whether a worker took a task. */
+static int run_on_pool(const struct job *job)
 {
     if (!pool.workers) start_workers(threads_set() - 1);
     if (!pool.started) {
         run_alone(job);
-        return;
+        return 0;
     }
     pool.job = *job;
     size_t shares = pool.started + 1, end = 0;
@@ -428,10 +386,27 @@ static void run_on_pool(const struct job *job)
         pool.shares[i].end = end;
     }
     open_gate(job->tasks);
-    run_tasks(job, 0);
+    size_t taken = run_tasks(job, 0);
     atomic_fetch_and(&pool.gate, ~GATE_OPEN);
     wait_for_workers();
+    return taken < job->tasks;
 }
+
+static void note_help(int helped)
+{
+    if (helped) {
+        atomic_store(&pool.unhelped, 0);
+        atomic_store(&pool.patience, 0);
+    } else if (atomic_fetch_add(&pool.unhelped, 1) + 1 >= UNHELPED_MOST) {
+        unsigned calls = 2 * atomic_load(&pool.patience);
+        calls = calls < ALONE_LEAST ? ALONE_LEAST : calls > ALONE_MOST ? ALONE_MOST : calls;
+        atomic_store(&pool.patience, calls);
+        atomic_store(&pool.alone, calls);
+        atomic_store(&pool.unhelped, 0);
+    }
+}
+
+static int is_small(size_t work) { return work < WORK_FOR_SLEEPING; }
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */
 
@@ -441,37 +416,49 @@ static int take_pool(void)
     return pthread_mutex_trylock(&pool.job_lock) == 0;
 }
 
-static void run(const struct job *job, int worth_sharing)
+/* Whether it was shared; *helped: and a worker took a task. */
+static int run(const struct job *job, int worth_sharing, int *helped)
 {
     uint64_t mode = qlm_float_mode_enter();
     int nested = in_task, shared = worth_sharing && job->tasks > 1 && take_pool();
     in_task = 1;
+    *helped = 0;
     if (shared)
-        run_on_pool(job);
+        *helped = run_on_pool(job);
     else
         run_alone(job);
     in_task = nested;
     if (shared) pthread_mutex_unlock(&pool.job_lock);
     qlm_float_mode_leave(mode);
+    return shared;
 }
 
 int qlm_parallel_worth(size_t work)
 {
     if (work < WORK_FOR_AWAKE || in_task || qlm_threads() == 1) return 0;
-    if (work >= WORK_FOR_SLEEPING || atomic_load(&pool.spinning)) return 1;
+    if (is_small(work) && atomic_load(&pool.alone)) return 0;
+    if (!is_small(work) || atomic_load(&pool.spinning)) return 1;
     return now() - atomic_load(&pool.last_call) < SPIN_NANOSECONDS;
 }
 
 void qlm_parallel(size_t tasks, void (*task)(void *context, size_t index, unsigned worker), void *context)
 {
     struct job job = {task, context, tasks};
-    run(&job, 1);
+    int helped;
+    run(&job, 1, &helped);
 }
 
 void qlm_parallel_sized(size_t tasks, size_t work, void (*task)(void *context, size_t index, unsigned worker),
                         void *context)
 {
     struct job job = {task, context, tasks};
-    run(&job, qlm_parallel_worth(work));
-    if (work >= WORK_FOR_AWAKE && !in_task && qlm_threads() > 1) atomic_store(&pool.last_call, now());
+    int helped, shared = run(&job, qlm_parallel_worth(work), &helped);
+    if (work < WORK_FOR_AWAKE || in_task || qlm_threads() == 1) return;
+    atomic_store(&pool.last_call, now());
+    if (!is_small(work)) return;
+    unsigned left = atomic_load(&pool.alone);
+    if (shared)
+        note_help(helped);
+    else if (left)
+        atomic_compare_exchange_strong(&pool.alone, &left, left - 1);
 }
