@@ -128,6 +128,35 @@ QLM_INLINE void find_asymmetric(const struct groups *s, size_t at, size_t count,
     v16_f_store(b->zero, zeros);
 }
 
+/* A row by itself: lanes that are stored one by one and then read as a vector would wait for the stores. */
+QLM_INLINE void find_one(const struct groups *s, size_t at, size_t n, struct batch *b)
+{
+    const float *x = s->x + at * n;
+    struct codes c = {.zero = s->middle, .lo = s->lo, .hi = s->hi};
+    double first = s->lo, last = s->hi;
+    if (s->origin == SYMMETRIC) {
+        float amax = float_of_bits((int32_t)v16_i_reduce_max_u(greatest_magnitudes(x, n)));
+        c.scale = qlm_symmetric_scale(amax, s->bound);
+        c.scale = s->half ? qlm_positive_half_up(c.scale) : qlm_bounded_scale(c.scale, s->bound);
+    } else {
+        struct bits_range bits = bits_range_of(x, n);
+        int32_t highest = v16_i_reduce_max_s(bits.highest);
+        uint32_t lowest = v16_i_reduce_max_u(bits.lowest);
+        float hi = highest > 0 ? float_of_bits(highest) : 0.0f;
+        float lo = lowest > SIGN_BIT ? float_of_bits((int32_t)lowest) : 0.0f;
+        c.scale = qlm_asymmetric_scale(lo, hi, last - first);
+        if (s->half) c.scale = qlm_positive_half_up(c.scale);
+        double zero = qlm_zero_point(lo, c.scale, first, last);
+        if (!s->half) c.scale = qlm_bounded_scale(c.scale, qlm_farther(zero, first, last));
+        c.zero = (float)zero;
+        s->found_zero[at] = (int32_t)zero;
+    }
+    s->found_scale[at] = c.scale;
+    b->inverse[0] = inverse_for(c);
+    b->start[0] = start_for(c, s->bounds.slack);
+    b->zero[0] = c.zero;
+}
+
 QLM_INLINE void take_given(const struct groups *s, size_t at, size_t count, struct batch *b)
 {
     v16f zeros = s->zero ? v16_f_from_i(v16_i_load_n(s->zero + at, count)) : v16_f_set1(0.0f);
@@ -139,7 +168,9 @@ QLM_INLINE void take_given(const struct groups *s, size_t at, size_t count, stru
 
 QLM_INLINE void take_parameters(const struct groups *s, size_t at, size_t count, size_t n, struct batch *b)
 {
-    if (s->origin == SYMMETRIC)
+    if (s->origin != GIVEN && count == 1 && n != SHORT_GROUP)
+        find_one(s, at, n, b);
+    else if (s->origin == SYMMETRIC)
         find_symmetric(s, at, count, n, b);
     else if (s->origin == ASYMMETRIC)
         find_asymmetric(s, at, count, n, b);

@@ -44,13 +44,18 @@ QLM_INLINE struct grid_bounds grid_bounds_of(float lo, float hi)
 }
 
 /* Of one span: branches that are foreseen take no time, where masks would make the first block wait for them. */
-QLM_INLINE struct place place_for(struct codes c, float slack)
+QLM_INLINE float inverse_for(struct codes c)
 {
-    float inverse = 1.0f / c.scale, below = c.zero - c.lo;
+    float inverse = 1.0f / c.scale;
     int normal = inverse >= 0x1p-126f && inverse <= 0x1p111f;
-    if (!normal || !(below >= 0.0f && c.zero <= c.hi && c.hi - c.lo <= 255.0f)) inverse = __builtin_nanf("");
-    return (struct place){v16_f_set1(inverse * 0x1p16f), v16_f_set1((below + 0.5f) * 0x1p16f + slack)};
+    if (!normal || !(c.zero >= c.lo && c.zero <= c.hi && c.hi - c.lo <= 255.0f)) return __builtin_nanf("");
+    return inverse * 0x1p16f;
 }
+
+QLM_INLINE float start_for(struct codes c, float slack) { return (c.zero - c.lo + 0.5f) * 0x1p16f + slack; }
+
+QLM_INLINE struct place place_for(struct codes c, float slack)
+{ return (struct place){v16_f_set1(inverse_for(c)), v16_f_set1(start_for(c, slack))}; }
 
 /* The same of 16 spans, a lane each. */
 QLM_INLINE struct place places_for(v16f scale, v16f zero, float lo, float hi, float slack)
