@@ -1,7 +1,7 @@
 """inspect: tensors of a file, layers of a model."""
 
 import json
-import time
+import resource
 
 import numpy as np
 import pytest
@@ -69,9 +69,11 @@ def test_nine_thousand_tensors_are_quick(qlm, tmp_path):
     names = (f"model.layers.{i // 10}.block_sparse_moe.experts.{i % 10}.w1.weight" for i in range(9000))
     path.write_bytes(safetensors_bytes({name: np.zeros((2, 3), np.float16) for name in names}))
     for words in (["inspect", path], ["inspect", path, "--json"]):
-        begin = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         text = qlm(*words).out
-        assert time.monotonic() - begin < 10  # 2 s are promised; a loaded machine needs room
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # 2 s are promised; of the processor's time, since others may have the machine.
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
         assert text.count("experts.") == 9000
 
 
