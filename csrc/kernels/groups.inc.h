@@ -272,7 +272,6 @@ QLM_INLINE int quantize_groups(struct groups *s, int stream, int zeros)
 {
     s->bounds = grid_bounds_of(s->lo, s->hi);
     s->bounds.stream = can_stream(stream, s->out, s->n);
-    s->bounds.inside = s->origin == SYMMETRIC; /* |x| <= amax, whose code is the bound */
     int bad = s->n == SHORT_GROUP ? groups_to_bytes(s, SHORT_GROUP, zeros) : groups_to_bytes(s, s->n, zeros);
     if (s->bounds.stream) streams_end();
     return bad;

@@ -25,7 +25,6 @@ struct grid_bounds {
     v64b top, first; /* hi - lo, lo */
     v16i top_word, first_word;
     int stream; /* store past the caches */
-    int inside; /* no place is beyond the last code: nothing to clamp */
 };
 
 struct place {
@@ -128,11 +127,9 @@ QLM_INLINE struct places places_of(const float *x, size_t n, const struct place 
 QLM_INLINE int near_step(const struct places *p, const struct grid_bounds *b)
 { return __builtin_expect(v64_any_low(p->part[0], p->part[1], p->part[2], p->part[3], b->border), 0); }
 
+/* Clamped even by a range that was just found in x: another thread may have changed x since. */
 QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b)
-{
-    v64b whole = v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]);
-    return v64_b_add(b->inside ? whole : v64_b_min(whole, b->top), b->first);
-}
+{ return v64_b_add(v64_b_min(v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]), b->top), b->first); }
 
 /* A branch that is always the same one costs less than two loops of each kind. */
 QLM_INLINE void store_bytes(uint8_t *out, const struct places *p, const struct grid_bounds *b)
