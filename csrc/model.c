@@ -21,7 +21,7 @@ struct layernorm_job {
     const float *x, *y;
     size_t rows, n;
     const float *gain, *bias;
-    float eps, *out;
+    float eps, *ranges, *out;
 };
 
 static void layernorm_task(void *context, size_t index, unsigned worker)
@@ -35,13 +35,14 @@ static void layernorm_task(void *context, size_t index, unsigned worker)
         qlm_kernels_in_use->add_f32(x, job->y + at, rows * job->n, job->out + at);
         x = job->out + at;
     }
-    qlm_kernels_in_use->layernorm_f32(x, rows, job->n, job->gain, job->bias, job->eps, job->out + at);
+    float *ranges = job->ranges ? job->ranges + 2 * index * block : NULL;
+    qlm_kernels_in_use->layernorm_f32(x, rows, job->n, job->gain, job->bias, job->eps, ranges, job->out + at);
 }
 
 void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,
-                   float eps, float *out)
+                   float eps, float *ranges, float *out)
 {
-    struct layernorm_job job = {x, y, rows, n, gain, bias, eps, out};
+    struct layernorm_job job = {x, y, rows, n, gain, bias, eps, ranges, out};
     if (n) share_rows(rows, n, 8, layernorm_task, &job);
 }
 

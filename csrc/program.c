@@ -23,6 +23,9 @@
 #define UNEVEN 2
 #define PIECE_UNITS ((size_t)1 << 24)
 
+/* Floats a token beside the values of its slots: the ends of a row's range. */
+#define RANGE 2
+
 /* Units of an element, or of a pair of tokens and a feature. */
 #define DIVIDE_UNITS 2
 #define NORM_UNITS 8
@@ -100,6 +103,7 @@ static size_t run_units(const struct qlm_program *program, const struct run *run
 struct operands {
     float *rows, *workspace;
     size_t tokens;
+    float *ranges; /* of the rows that a layer norm left for this step, or is to leave for the next; or NULL */
 };
 
 static float *operand(const struct operands *o, const struct qlm_slot *slot)
@@ -112,6 +116,7 @@ static enum qlm_status linear_rows(const struct qlm_step *step, const struct ope
     struct qlm_linear_output outputs[QLM_STEP_OUTPUTS];
     input.x = operand(o, &step->slots[0]);
     input.m = o->tokens;
+    input.ranges = o->ranges;
     for (size_t i = 0; i < step->count; i++) {
         outputs[i] = step->outputs[i];
         outputs[i].out = operand(o, &step->slots[2 + i]);
@@ -133,7 +138,7 @@ static void layernorm_rows(const struct qlm_step *step, const struct operands *o
 {
     size_t n = step->slots[0].width;
     qlm_layernorm(operand(o, &step->slots[0]) + begin * n, NULL, end - begin, n, step->vectors[0], step->vectors[1],
-                  step->eps, operand(o, &step->slots[1]) + begin * n);
+                  step->eps, o->ranges ? o->ranges + 2 * begin : NULL, operand(o, &step->slots[1]) + begin * n);
 }
 
 static enum qlm_status do_rows(const struct qlm_step *step, const struct operands *o, size_t begin, size_t end,
@@ -184,6 +189,24 @@ static void go_on(struct run *run, size_t count, size_t all, size_t units)
     run->step++;
 }
 
+/* A layer norm finds the ranges of its rows for a linear that quantizes them next. */
+static int leaves_ranges(const struct qlm_program *program, size_t i)
+{
+    if (i + 1 >= program->count) return 0;
+    const struct qlm_step *norm = &program->steps[i], *linear = norm + 1;
+    return norm->kind == QLM_STEP_LAYERNORM && linear->kind == QLM_STEP_LINEAR &&
+           linear->input.kind == QLM_INPUT_DYNAMIC && norm->slots[1].at == linear->slots[0].at &&
+           norm->slots[1].width == linear->slots[0].width;
+}
+
+/* Ranges lie behind the run's values. */
+static float *ranges_of(const struct qlm_program *program, const struct run *run, float *workspace)
+{
+    size_t i = run->step;
+    if (!leaves_ranges(program, i) && !(i && leaves_ranges(program, i - 1))) return NULL;
+    return workspace + program->width * run->starts[run->sequences];
+}
+
 static void work_on_rows(const struct qlm_step *step, struct run *run, const struct operands *o, size_t until)
 {
     size_t units = row_units(step), rows = rows_of_piece(units, until - run->done, o->tokens - run->at);
@@ -205,9 +228,10 @@ static void work_on_sequences(const struct qlm_step *step, struct run *run, cons
 static void work_on_run(const struct qlm_forward *forward, struct run *run, float *workspace, size_t until)
 {
     const struct qlm_program *program = forward->program;
-    struct operands o = {forward->x + run->first * program->hidden, workspace, run->starts[run->sequences]};
+    struct operands o = {forward->x + run->first * program->hidden, workspace, run->starts[run->sequences], NULL};
     while (run->step < program->count && run->done < until && run->status == QLM_OK) {
         const struct qlm_step *step = &program->steps[run->step];
+        o.ranges = ranges_of(program, run, workspace);
         if (by_sequences(step))
             work_on_sequences(step, run, &o, until);
         else
@@ -356,7 +380,7 @@ static int make_room_for_runs(struct qlm_forward *forward, size_t sequences)
 
 static int make_room_for_workspaces(struct qlm_forward *forward, size_t longest)
 {
-    size_t bytes = qlm_size_lines(qlm_size_mul(qlm_size_mul(longest, forward->program->width), sizeof(float)));
+    size_t bytes = qlm_size_lines(qlm_size_mul(qlm_size_mul(longest, forward->program->width + RANGE), sizeof(float)));
     forward->space = bytes / sizeof(float);
     bytes = qlm_size_mul(bytes, forward->threads);
     if (bytes <= forward->room) return 1;

@@ -71,12 +71,16 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * epilogue_f32     y = act((acc * sw[j]) * sx[i] + bias[j]) + residual[i][j]; sw, sx, bias, residual may be NULL
  * rank1_f32        t[i][j] = fma(row[i], col[j], t[i][j])
  * affine_f32       t[i][j] = (t - zx[i] * c[j]) * sx[i], or t * sx[i] + offset[i] * c[j] where zx is NULL
- * layernorm_f32    per row of n, one behind another: mean = fl(S / n), d = x - mean, var = fl(Q / n), r = 1 / sqrt(var
- * + eps), S and Q (of d * d) by lanes; out = ((d * r) * gain) + bias softmax_f32      x[i] = exp(x[i] * scale - max),
- * max over x * scale; returns the sum of x by lanes divide_f32       out[i] = x[i] / divisor add_f32          out[i] =
- * a[i] + b[i] squares_f32      returns the sum of fl(x * x) by lanes map_f32          out[i] = function(x[i]) lsq_f32
- * straight-through gradients: v = x / scale, q = rint(v) + zero; grad_x = grad where lo <= q <= hi else +0; returns the
- * sum by lanes of grad * (rint(v) - v | lo - zero | hi - zero)
+ * layernorm_f32    per row of n, one behind another: mean = fl(S / n), d = x - mean, var = fl(Q / n),
+ *                  r = 1 / sqrt(var + eps), S and Q (of d * d) by lanes; out = ((d * r) * gain) + bias; ranges (or
+ *                  NULL): of each row the least and the greatest output, NaN left out, -0 as 0
+ * softmax_f32      x[i] = exp(x[i] * scale - max), max over x * scale; returns the sum of x by lanes
+ * divide_f32       out[i] = x[i] / divisor
+ * add_f32          out[i] = a[i] + b[i]
+ * squares_f32      returns the sum of fl(x * x) by lanes
+ * map_f32          out[i] = function(x[i])
+ * lsq_f32          straight-through gradients: v = x / scale, q = rint(v) + zero; grad_x = grad where lo <= q <= hi
+ *                  else +0; returns the sum by lanes of grad * (rint(v) - v | lo - zero | hi - zero)
  */
 #define QLM_COMMON_KERNELS(X)                                                                                          \
     X(int, range_f32, (const float *x, size_t n, float *min, float *max))                                              \
@@ -136,7 +140,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
       (size_t m, size_t n, const float *zx, const float *sx, const float *offset, const float *c, float *t,            \
        size_t ldt))                                                                                                    \
     X(void, layernorm_f32,                                                                                             \
-      (const float *x, size_t rows, size_t n, const float *gain, const float *bias, float eps, float *out))            \
+      (const float *x, size_t rows, size_t n, const float *gain, const float *bias, float eps, float *ranges,          \
+       float *out))                                                                                                    \
     X(float, softmax_f32, (float *x, size_t n, float scale))                                                           \
     X(void, divide_f32, (const float *x, size_t n, float divisor, float *out))                                         \
     X(void, add_f32, (const float *a, const float *b, size_t n, float *out))                                           \

@@ -180,7 +180,7 @@ static enum qlm_status layernorm_slice(void *context, size_t begin, size_t end)
 {
     const struct layernorm *l = context;
     size_t at = begin * l->n;
-    qlm_layernorm(l->x + at, l->residual ? l->residual + at : NULL, end - begin, l->n, l->gain, l->bias, l->eps,
+    qlm_layernorm(l->x + at, l->residual ? l->residual + at : NULL, end - begin, l->n, l->gain, l->bias, l->eps, NULL,
                   l->out + at);
     return QLM_OK;
 }

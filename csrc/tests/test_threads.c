@@ -95,7 +95,7 @@ static float shared_work(void)
     struct rng rng = {5};
     fill_floats(&rng, PLAIN, 1.0f, x, ROWS * WIDTH);
     for (size_t i = 0; i < WIDTH; i++) one[i] = 1;
-    for (int round = 0; round < 4; round++) qlm_layernorm(x, x, ROWS, WIDTH, one, one, 1e-5f, x);
+    for (int round = 0; round < 4; round++) qlm_layernorm(x, x, ROWS, WIDTH, one, one, 1e-5f, NULL, x);
     for (size_t i = 0; i < ROWS * WIDTH; i++) sum += x[i];
     free(x);
     free(one);

@@ -374,7 +374,17 @@ def layernorm(setting: Setting) -> Iterator[Case]:
             x = np.stack([rng.permutation(values[:n]) for _ in range(rows)]) if rows else np.empty((0, n), F32)
             given = {"x": x, "rows": rows, "n": n, "gain": gain[:n], "bias": bias[:n], "eps": eps}
             out = ref.layernorm(x, gain[:n], bias[:n], eps)
-            yield Case(given | {"out": poison(rows * n, F32)}, {"out": out.reshape(-1)})
+            given |= {"out": poison(rows * n, F32), "ranges": None}
+            outputs = {"out": out.reshape(-1)}
+            if setting.choice(True, False):
+                given["ranges"] = poison(rows * 2, F32)
+                outputs["ranges"] = np.stack([least(out), -least(-out)], 1).reshape(-1) if rows else np.empty(0, F32)
+            yield Case(given, outputs)
+
+
+def least(rows: np.ndarray) -> np.ndarray:
+    """Of each row, NaN left out; no other value: infinity."""
+    return np.where(np.isnan(rows), F32(np.inf), rows).min(axis=1) + F32(0)
 
 
 @cases_of("softmax_f32")
