@@ -221,14 +221,14 @@ def a_case():
 class Stub:
     """A peer whose product is the float one times `factor`, plus noise where that is not 1."""
 
-    def __init__(self, work, missing=None, fails=False, right=True):
-        self.work, self.missing, self.fails, self.right = work, missing, fails, right
+    def __init__(self, work, missing=None, fails=False, right=True, rows=None):
+        self.work, self.missing, self.fails, self.right, self.rows = work, missing, fails, right, rows
         self.sections = {"linear int8": "stub int8"}
 
     def linear(self, kind, weight, x):
         if self.fails:
             raise RuntimeError("unknown shape")
-        product = x @ weight.T if self.right else np.ones((len(x), len(weight)), np.float32)
+        product = (x @ weight.T if self.right else np.ones((len(x), len(weight)), np.float32))[: self.rows]
         return self.work(lambda: product, lambda: product)
 
 
@@ -238,7 +238,8 @@ class Stub:
         ({}, None),
         ({"missing": "not installed"}, "not installed"),
         ({"fails": True}, "does not run: unknown shape"),
-        ({"right": False}, "wrong result"),
+        ({"right": False}, "wrong result: cosine"),
+        ({"rows": 0}, "wrong result: 0 values for 48"),
     ],
 )
 def test_a_peer_is_checked_before_it_is_timed(programs, options, note):
