@@ -50,7 +50,7 @@ def contender(peer: Peer, label: str, case: Case) -> Contender:
     except (RuntimeError, NotImplementedError) as error:
         return absent(label, f"does not run: {str(error).splitlines()[0][:40]}")
     if np.size(found) != expected.size:
-        return absent(label, f"wrong result: {np.size(found)} values for {expected.size}")
+        return absent(label, f"wrong result: {np.size(found)} values")
     similar = cosine(found, expected)
     if similar < least:
         return absent(label, f"wrong result: cosine {similar:.4f}")
