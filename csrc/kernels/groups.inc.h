@@ -191,11 +191,6 @@ QLM_OUTLINE int divide_group(const struct groups *s, size_t g, float zero, size_
     return divide_span_to_bytes(s->x + at, count, codes, s->out + at);
 }
 
-QLM_INLINE void ask_for(const float *x, size_t ahead)
-{
-    for (size_t i = 0; ahead && i < 64; i += 16) __builtin_prefetch(x + ahead + i);
-}
-
 /* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
 QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g, int zeros)
 {
@@ -213,16 +208,8 @@ QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct bat
 QLM_INLINE int group_to_bytes(const struct groups *s, size_t g, size_t n, const struct place *p, float zero,
                               size_t ahead)
 {
-    const float *x = s->x + g * n;
     struct codes codes = {s->scale[g], zero, s->lo, s->hi};
-    size_t i = 0;
-    int bad = 0;
-    for (; i + 64 <= n; i += 64) {
-        ask_for(x + i, ahead);
-        bad |= block_to_bytes(x + i, 64, p, &s->bounds, codes, s->out + g * n + i);
-    }
-    if (i < n) bad |= block_to_bytes(x + i, n - i, p, &s->bounds, codes, s->out + g * n + i);
-    return bad;
+    return blocks_to_bytes(s->x + g * n, n, p, &s->bounds, codes, ahead, s->out + g * n);
 }
 
 QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, size_t n, const struct batch *b,

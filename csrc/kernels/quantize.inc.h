@@ -174,12 +174,21 @@ QLM_INLINE int block_to_words(const float *x, size_t n, const struct place *p, c
     return 0;
 }
 
+/* Asks for the block that lies so many floats ahead; 0: for none. */
+QLM_INLINE void ask_for(const float *x, size_t ahead)
+{
+    for (size_t i = 0; ahead && i < 64; i += 16) __builtin_prefetch(x + ahead + i);
+}
+
 QLM_INLINE int blocks_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
-                               struct codes c, uint8_t *out)
+                               struct codes c, size_t ahead, uint8_t *out)
 {
     size_t i = 0;
     int bad = 0;
-    for (; i + 64 <= n; i += 64) bad |= block_to_bytes(x + i, 64, p, b, c, out + i);
+    for (; i + 64 <= n; i += 64) {
+        ask_for(x + i, ahead);
+        bad |= block_to_bytes(x + i, 64, p, b, c, out + i);
+    }
     if (i < n) bad |= block_to_bytes(x + i, n - i, p, b, c, out + i);
     return bad;
 }
@@ -200,7 +209,7 @@ QLM_INLINE int quantize_span(const float *x, size_t n, float scale, float zero, 
     struct grid_bounds bounds = grid_bounds_of(lo, hi);
     struct codes codes = {scale, zero, lo, hi};
     struct place place = place_for(codes, bounds.slack);
-    return bytes == 1 ? blocks_to_bytes(x, n, &place, &bounds, codes, out)
+    return bytes == 1 ? blocks_to_bytes(x, n, &place, &bounds, codes, 0, out)
                       : blocks_to_words(x, n, &place, &bounds, codes, out);
 }
 
