@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #include "cpu.h"
-#include "linear.h"
+#include "left.h"
 
 struct qlm_job {
     const struct qlm_linear_input *input;

@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "common.h"
-#include "linear.h"
+#include "left.h"
+#include "pack.h"
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
@@ -289,8 +290,8 @@ static int piece_range(const struct filler *f, const struct piece *piece, float 
     const float *known = f->input->ranges;
     if (!known || f->input->interval || piece->count < f->input->k || !piece->count)
         return f->layout->kernels->range_f32(piece_values(f, piece), piece->count, min, max);
-    *min = known[2 * piece->input_row];
-    *max = known[2 * piece->input_row + 1];
+    *min = known[QLM_RANGE * piece->input_row];
+    *max = known[QLM_RANGE * piece->input_row + 1];
     return !(isfinite(*min) && isfinite(*max));
 }
 

@@ -12,7 +12,9 @@
 #include "common.h"
 #include "cpu.h"
 #include "job.h"
+#include "pack.h"
 #include "threads.h"
+#include "tile.h"
 
 /* Codes of a block of rows: a quarter of L2, beside half of it for a run of panels.  Of rows whose panels are split: a
  * quarter of L3, since a tile's rows are read once for each run. */

@@ -35,7 +35,7 @@ static void layernorm_task(void *context, size_t index, unsigned worker)
         qlm_kernels_in_use->add_f32(x, job->y + at, rows * job->n, job->out + at);
         x = job->out + at;
     }
-    float *ranges = job->ranges ? job->ranges + 2 * index * block : NULL;
+    float *ranges = job->ranges ? job->ranges + QLM_RANGE * index * block : NULL;
     qlm_kernels_in_use->layernorm_f32(x, rows, job->n, job->gain, job->bias, job->eps, ranges, job->out + at);
 }
 

@@ -13,8 +13,7 @@
 
 #include "common.h"
 #include "kernels/half.h"
-#include "linear.h"
-#include "qlm.h"
+#include "pack.h"
 
 size_t qlm_packed_step(const struct qlm_packed *packed)
 {

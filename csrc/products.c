@@ -3,6 +3,7 @@
 
 #include "common.h"
 #include "job.h"
+#include "pack.h"
 
 /* ---- layouts that the input needs ------------------------------------------------------------------------------ */
 

@@ -23,9 +23,6 @@
 #define UNEVEN 2
 #define PIECE_UNITS ((size_t)1 << 24)
 
-/* Floats a token beside the values of its slots: the ends of a row's range. */
-#define RANGE 2
-
 /* Units of an element, or of a pair of tokens and a feature. */
 #define DIVIDE_UNITS 2
 #define NORM_UNITS 8
@@ -138,7 +135,7 @@ static void layernorm_rows(const struct qlm_step *step, const struct operands *o
 {
     size_t n = step->slots[0].width;
     qlm_layernorm(operand(o, &step->slots[0]) + begin * n, NULL, end - begin, n, step->vectors[0], step->vectors[1],
-                  step->eps, o->ranges ? o->ranges + 2 * begin : NULL, operand(o, &step->slots[1]) + begin * n);
+                  step->eps, o->ranges ? o->ranges + QLM_RANGE * begin : NULL, operand(o, &step->slots[1]) + begin * n);
 }
 
 static enum qlm_status do_rows(const struct qlm_step *step, const struct operands *o, size_t begin, size_t end,
@@ -380,7 +377,8 @@ static int make_room_for_runs(struct qlm_forward *forward, size_t sequences)
 
 static int make_room_for_workspaces(struct qlm_forward *forward, size_t longest)
 {
-    size_t bytes = qlm_size_lines(qlm_size_mul(qlm_size_mul(longest, forward->program->width + RANGE), sizeof(float)));
+    size_t bytes =
+        qlm_size_lines(qlm_size_mul(qlm_size_mul(longest, forward->program->width + QLM_RANGE), sizeof(float)));
     forward->space = bytes / sizeof(float);
     bytes = qlm_size_mul(bytes, forward->threads);
     if (bytes <= forward->room) return 1;

@@ -171,10 +171,11 @@ struct qlm_linear_input {
     const float *x; /* [m][k] */
     size_t m, k;
     struct qlm_type type;
-    int symmetric;        /* dynamic */
-    int interval;         /* dynamic: grid="interval" */
-    const float *ranges;  /* dynamic: [m][2], least and greatest of each row as qlm_layernorm found them, or NULL */
-    size_t group;         /* dynamic, codes: activations' group, 0: one per row */
+    int symmetric; /* dynamic */
+    int interval;  /* dynamic: grid="interval" */
+    const float
+        *ranges;  /* dynamic: [m][QLM_RANGE], least and greatest of each row as qlm_layernorm found them, or NULL */
+    size_t group; /* dynamic, codes: activations' group, 0: one per row */
     const void *codes;    /* QLM_INPUT_CODES: [m][k] */
     const float *scale;   /* static: [1]; codes: [1] or [m][groups] */
     const int32_t *zero;  /* like scale, may be NULL */
@@ -215,8 +216,8 @@ enum qlm_status qlm_attention(const float *q, const float *k, const float *v, si
 enum qlm_status qlm_attention_8(const float *q, const float *k, const float *v, size_t ld, const size_t *starts,
                                 size_t begin, size_t end, size_t heads, size_t dim, float scale, float *out,
                                 size_t *bad);
-/* out = layernorm(x [+ y]) row by row; y may be NULL.  ranges: [rows][2], of each row of out the least and the greatest
- * value (NaN left out), or NULL. */
+/* out = layernorm(x [+ y]) row by row; y may be NULL.  ranges: [rows][QLM_RANGE], of each row of out the least and the
+ * greatest value (NaN left out), or NULL. */
 void qlm_layernorm(const float *x, const float *y, size_t rows, size_t n, const float *gain, const float *bias,
                    float eps, float *ranges, float *out);
 /* out[i] = row ids[i] of a table: float32, or codes with parameters per row (group 0) or per row and group. */

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common.h"
-#include "linear.h"
 #include "tile.h"
 
 #define STRIP 128    /* columns that wait for their activation: a multiple of every nr */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "common.h"
-#include "linear.h"
 #include "tile.h"
 
 /* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */

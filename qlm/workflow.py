@@ -61,7 +61,7 @@ def _load(checkpoint: Checkpoint, recipe: Recipe | None) -> Model:
     check_version(checkpoint.config, file)
     config = {key: value for key, value in checkpoint.config.items() if key != CONFIG_KEY}
     family = family_of(config, file)
-    source = CheckpointSource(checkpoint, family)
+    source = CheckpointSource(checkpoint, family.short_name)
     layout = family.layout(config, source, file)
     folder = _read_folder(checkpoint, family, config)
     saved = _saved_recipe(checkpoint)

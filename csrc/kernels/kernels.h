@@ -261,6 +261,8 @@ struct qlm_kernels {
 
 #define QLM_MAX_NR 64
 #define QLM_MAX_MR 16
+/* Floats that are a range of a row: its least value, then its greatest. */
+#define QLM_RANGE 2
 
 /* Prototypes: the common kernels of an instruction set, the int16 and the int8 ones. */
 #define QLM_PROTOTYPE_(ret, name, isa, args) ret qlm_##name##_##isa args;

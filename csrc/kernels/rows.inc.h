@@ -84,8 +84,8 @@ QLM_INLINE void layernorm_rows(const struct layernorm *l, const size_t rows)
     NORM_EACH_ROW row[r].least = v16_f_set1(__builtin_inff());
     NORM_EACH_ROW row[r].greatest = v16_f_set1(-__builtin_inff());
     layernorm_outputs(l, rows, row, 1);
-    NORM_EACH_ROW l->ranges[2 * r] = v16_f_reduce_min(row[r].least) + 0.0f; /* -0 becomes 0 */
-    NORM_EACH_ROW l->ranges[2 * r + 1] = v16_f_reduce_max(row[r].greatest) + 0.0f;
+    NORM_EACH_ROW l->ranges[QLM_RANGE * r] = v16_f_reduce_min(row[r].least) + 0.0f; /* -0 becomes 0 */
+    NORM_EACH_ROW l->ranges[QLM_RANGE * r + 1] = v16_f_reduce_max(row[r].greatest) + 0.0f;
 }
 
 QLM_INLINE void norm_next(struct layernorm *l, size_t rows)
@@ -93,7 +93,7 @@ QLM_INLINE void norm_next(struct layernorm *l, size_t rows)
     layernorm_rows(l, rows);
     l->x += rows * l->n;
     l->out += rows * l->n;
-    if (l->ranges) l->ranges += 2 * rows;
+    if (l->ranges) l->ranges += QLM_RANGE * rows;
 }
 
 QLM_KERNEL(void, layernorm_f32)

@@ -164,10 +164,10 @@ static void layernorm_f32(const struct qlm_kernels *kernels, struct rng *rng, st
     size_t n = 1 + rng_length(rng), rows = rng_below(rng, 8), all = rows * n;
     float *x = drawn_floats(rng, rng_flavour(rng), all), *gain = drawn_floats(rng, PLAIN, n);
     float *bias = drawn_floats(rng, PLAIN, n), *out = rng_below(rng, 2) ? x : operand(all * sizeof *out);
-    float *ranges = rng_below(rng, 2) ? operand(2 * rows * sizeof *ranges) : NULL;
+    float *ranges = rng_below(rng, 2) ? operand(QLM_RANGE * rows * sizeof *ranges) : NULL;
     kernels->layernorm_f32(x, rows, n, gain, bias, rng_below(rng, 2) ? 1e-12f : 1e-5f, ranges, out);
     record_floats(record, out, all);
-    if (ranges) record_floats(record, ranges, 2 * rows);
+    if (ranges) record_floats(record, ranges, QLM_RANGE * rows);
 }
 
 static void softmax_f32(const struct qlm_kernels *kernels, struct rng *rng, struct record *record)

@@ -92,11 +92,11 @@ static void layernorm(const struct manner *manner, struct rng *rng, struct recor
     float *x = drawn_floats(rng, rng_flavour(rng), rows * n);
     float *y = rng_below(rng, 2) ? drawn_floats(rng, rng_flavour(rng), rows * n) : NULL;
     float *gain = drawn_floats(rng, PLAIN, n), *bias = drawn_floats(rng, PLAIN, n);
-    float *out = must_alloc(rows * n * sizeof *out), *ranges = must_alloc(2 * rows * sizeof *ranges);
+    float *out = must_alloc(rows * n * sizeof *out), *ranges = must_alloc(QLM_RANGE * rows * sizeof *ranges);
     (void)manner;
     qlm_layernorm(x, y, rows, n, gain, bias, 1e-12f, ranges, out);
     record_floats(record, out, rows * n);
-    record_floats(record, ranges, 2 * rows);
+    record_floats(record, ranges, QLM_RANGE * rows);
     free(ranges);
     qlm_layernorm(x, y, rows, n, gain, bias, 1e-12f, NULL, x); /* in place */
     record_floats(record, x, rows * n);

@@ -18,6 +18,7 @@ from .batch import Padded, Ragged, from_lists
 from .linear import LinearInfo, Tap
 from .pooling import Pooling
 from .program import Machine, Program, Recorder, V
+from .store import Saved, save_model
 from .weights import Layout, Weights
 
 if TYPE_CHECKING:
@@ -257,6 +258,5 @@ class Model:
             raise ValueError(f"format must be 'qlm', got {shown(format)}")
         if type is not None:
             raise ValueError(f"type is for format 'gguf', got {shown(type)}")
-        from .store import save_model
-
-        save_model(self, path, overwrite=overwrite)
+        recipe = None if self.recipe is None else self.recipe.to_dict()
+        save_model(path, Saved(self.config, self.weights, self.folder.assets, recipe), overwrite=overwrite)

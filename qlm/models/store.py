@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from ..formats.checkpoint import Checkpoint, is_written_by_save
 from ..formats.tensors import write_tensors
 from ..qtensor import QTensor
 from ..scheme import MAX_GROUP
-from .base import Model
 from .linear import Activations, Linear, Weight, divisors
+from .weights import Weights
 
 CONFIG_KEY, VERSION = "qlm", 1
 # 1 / scale is finite for scales above this.
@@ -35,13 +36,13 @@ KEYS = ("kind", "dtype", "granularity", "group_size", "symmetric", "grid")
 
 
 class CheckpointSource:
-    """The tensors of a checkpoint by a family's names (models/weights.py, Source)."""
+    """The tensors of a checkpoint (models/weights.py, Source) by a family's names: short_name(the checkpoint's own)."""
 
-    def __init__(self, checkpoint: Checkpoint, family: type[Model]) -> None:
+    def __init__(self, checkpoint: Checkpoint, short_name: Callable[[str], str]) -> None:
         self._checkpoint = checkpoint
         self._originals: dict[str, str] = {}
         for original in checkpoint.files:
-            short = family.short_name(original)
+            short = short_name(original)
             if short in self._originals:
                 reason = f"the tensor is there twice, as {shown(self._originals[short])} too"
                 raise FormatError(reason, file=checkpoint.files[original].path, key=original)
@@ -162,7 +163,16 @@ def check_version(config: dict[str, Any], file: str) -> None:
 # ---- writing -----------------------------------------------------------------------------------------------------
 
 
-def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+class Saved(NamedTuple):
+    """What is written of a model: config.json's content, weights, other files, the recipe's settings."""
+
+    config: dict[str, Any]
+    weights: Weights
+    assets: Mapping[str, bytes]
+    recipe: dict[str, Any] | None
+
+
+def save_model(path: str | os.PathLike[str], model: Saved, *, overwrite: bool) -> None:
     """Writes the folder, or leaves what is there (Model.save)."""
     with atomic.write_folder(path, known=is_written_by_save, overwrite=overwrite) as folder:
         try:
@@ -176,7 +186,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     atomic.check_target(path, known=is_written_by_save, overwrite=overwrite)
 
 
-def _write_files(model: Model, folder: str) -> None:
+def _write_files(model: Saved, folder: str) -> None:
     for name, data in _texts(model).items():
         target = os.path.join(folder, *name.split("/"))
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -197,15 +207,14 @@ class _Whole:
             data = data[self._stream.write(data) :]
 
 
-def _texts(model: Model) -> dict[str, bytes]:
-    config = model.config
-    if _described(model) is not None:
-        config[CONFIG_KEY] = {"version": VERSION}
+def _texts(model: Saved) -> dict[str, bytes]:
+    mark = {} if _described(model) is None else {CONFIG_KEY: {"version": VERSION}}
+    config = {**model.config, **mark}
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return {"config.json": text.encode(), **model.folder.assets}
+    return {"config.json": text.encode(), **model.assets}
 
 
-def _described(model: Model) -> dict[str, Any] | None:
+def _described(model: Saved) -> dict[str, Any] | None:
     layers = {
         model.weights.stored_name(name, "").removesuffix("."): _layer(linear.activations)
         for name, linear in model.weights.linears.items()
@@ -213,7 +222,7 @@ def _described(model: Model) -> dict[str, Any] | None:
     }
     if model.recipe is None:
         return {"layers": layers} if layers else None
-    return {"recipe": model.recipe.to_dict(), "layers": layers}
+    return {"recipe": model.recipe, "layers": layers}
 
 
 def _layer(activations: Activations) -> dict[str, Any]:
