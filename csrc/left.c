@@ -57,9 +57,10 @@ static size_t left_stride(const struct qlm_packed *layout)
 size_t qlm_left_row_bytes(const struct qlm_packed *layout)
 { return left_stride(layout) + layout->groups * SPAN_BYTES + sizeof(float); }
 
-/* Each array starts on a cache line.  rows <= 4096 and k_padded fits memory already, so nothing here can overflow. */
+/* Each array starts on a cache line, and so does what lies behind them (expanded panels).  rows <= 4096 and k_padded
+ * fits memory already, so nothing here can overflow. */
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows)
-{ return rows * qlm_left_row_bytes(layout) + LEFT_ARRAYS * QLM_CACHE_LINE; }
+{ return qlm_round_up(rows * qlm_left_row_bytes(layout), QLM_CACHE_LINE) + LEFT_ARRAYS * QLM_CACHE_LINE; }
 
 static void *reserve(char **memory, size_t bytes)
 {

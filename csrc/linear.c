@@ -276,14 +276,11 @@ static void run_by_panels(struct qlm_job *job, size_t row_bytes)
 
 /* ---- blocking -------------------------------------------------------------------------------------------------- */
 
-/* Multiply-adds that a thread takes in a nanosecond, about: a power of two, as is its logarithm's base. */
-static size_t products_a_unit(const struct qlm_packed *weight)
+/* A power of two, as is its logarithm's base. */
+size_t qlm_linear_rate(const struct qlm_kernels *kernels, enum qlm_packed_kind kind)
 {
-    const struct qlm_kernels *kernels = weight->kernels;
     if (!kernels->features) return 1; /* plain C */
-    return (size_t)kernels->nr * (weight->kind == QLM_PACKED_8   ? kernels->k_step
-                                  : weight->kind == QLM_PACKED_4 ? 4
-                                                                 : 1);
+    return (size_t)kernels->nr * (kind == QLM_PACKED_8 ? kernels->k_step : kind == QLM_PACKED_4 ? 4 : 1);
 }
 
 /* What the outputs make together. */
@@ -299,7 +296,8 @@ static void measure(struct qlm_job *job)
     job->width = outputs;
     size_t elements = qlm_size_mul(outputs, rows_of(job));
     job->far = qlm_size_mul(elements, sizeof(float)) > job->caches.l2;
-    job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(products_a_unit(job->outputs[0].weight));
+    const struct qlm_packed *weight = job->outputs[0].weight;
+    job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(qlm_linear_rate(weight->kernels, weight->kind));
 }
 
 /* Rows that a task must have so that the weight is not read too often; SIZE_MAX: any number. */

@@ -195,6 +195,9 @@ struct qlm_linear_output {
 struct qlm_fit qlm_linear_fit(const struct qlm_packed *weight, const struct qlm_linear_input *input);
 static inline int qlm_fits(const struct qlm_packed *weight, struct qlm_fit fit)
 { return weight->kind == fit.kind && weight->group == fit.group; }
+/* Multiply-adds that a thread takes in a nanosecond, about, where the weight is laid out as `kind` (floats meet any as
+ * QLM_PACKED_F32). */
+size_t qlm_linear_rate(const struct qlm_kernels *kernels, enum qlm_packed_kind kind);
 /* Rows [begin, end) of y = act(x W^T + bias) + residual for each of `count` outputs that share the input (quantized
  * once).  QLM_NONFINITE: *bad is the flat index in x of the first value that is not finite, among these rows; out is
  * then unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */

@@ -7,6 +7,7 @@
 #if defined(__x86_64__)
 
 #define QLM_ISA avx512vbmi
+#define QLM_VBMI
 #define QLM_TARGET                                                                                                     \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2,avx2,fma,f16c")))
 #include "avx512vnni.inc.h"

@@ -81,20 +81,34 @@ QLM_KERNEL(void, gemm_4_groups)
 
 typedef uint8_t n4_bytes __attribute__((vector_size(sizeof(dot_sum))));
 
-/* Zero points taken off a step. */
-QLM_INLINE void n4_less(const n4_bytes *zeros, int8_t *out)
+#define N4_REGISTERS (4 * NR / sizeof(n4_bytes)) /* of a step's codes */
+
+/* The zero points of a group, each four times. */
+QLM_INLINE void n4_zeros(const int8_t *zw, n4_bytes zeros[N4_REGISTERS])
 {
-    for (size_t i = 0; i < 4 * NR; i += sizeof(n4_bytes)) {
+    for (size_t j = 0; j < NR; j += 16) {
+        v16i bytes = v16_i_and(v16_load_s8(zw + j), v16_i_set1(255));
+        v16_i_store((int32_t *)zeros + j, v16_i_mul(bytes, v16_i_set1(0x01010101)));
+    }
+}
+
+/* A step less its zero points. */
+QLM_INLINE void n4_less(const char *from, const n4_bytes zeros[N4_REGISTERS], int8_t *out)
+{
+    int8_t step[4 * NR];
+    n4_exact(from, step);
+    for (size_t i = 0; i < N4_REGISTERS; i++) {
         n4_bytes codes;
-        __builtin_memcpy(&codes, out + i, sizeof codes);
-        codes -= zeros[i / sizeof codes];
-        __builtin_memcpy(out + i, &codes, sizeof codes);
+        __builtin_memcpy(&codes, step + i * sizeof codes, sizeof codes);
+        codes -= zeros[i];
+        __builtin_memcpy(out + i * sizeof codes, &codes, sizeof codes);
     }
 }
 
 /* The same of which `count` of four k are no padding. */
-QLM_INLINE void n4_less_part(const int8_t *zw, size_t count, int8_t *out)
+QLM_INLINE void n4_less_part(const char *from, const int8_t *zw, size_t count, int8_t *out)
 {
+    n4_exact(from, out);
     for (size_t i = 0; i < 4 * NR; i++) out[i] = i % 4 < count ? (int8_t)(out[i] - zw[i / 4]) : 0;
 }
 
@@ -102,18 +116,17 @@ QLM_KERNEL(void, expand_4)
 (const void *b, size_t k, size_t group, const int8_t *zw, int8_t *out)
 {
     const char *from = b;
-    n4_bytes zeros[4 * NR / sizeof(n4_bytes)];
     for (size_t start = 0; start < k; start += group) {
         size_t end = start + group < k ? start + group : k;
-        for (size_t i = 0; zw && i < 4 * NR; i++) ((int8_t *)zeros)[i] = zw[i / 4];
-        for (size_t at = start; at < start + group; at += 4, from += N4_STEP_BYTES, out += 2 * N4_STEP_BYTES) {
-            n4_exact(from, out);
-            if (!zw) continue;
-            if (at + 4 <= end)
-                n4_less(zeros, out);
+        n4_bytes zeros[N4_REGISTERS];
+        if (zw) n4_zeros(zw, zeros);
+        for (size_t at = start; at < start + group; at += 4, from += N4_STEP_BYTES, out += 2 * N4_STEP_BYTES)
+            if (!zw)
+                n4_exact(from, out);
+            else if (at + 4 <= end)
+                n4_less(from, zeros, out);
             else
-                n4_less_part(zw, at < end ? end - at : 0, out);
-        }
+                n4_less_part(from, zw, at < end ? end - at : 0, out);
         if (zw) zw += NR;
     }
 }

@@ -264,13 +264,20 @@ QLM_INLINE size_t GROUPS(tile_part)(size_t rows, const struct group_tile *r, flo
     return rows;
 }
 
+/* Of `left` rows, those to be taken together: the last ones are cut evenly, so that no part is low. */
+QLM_INLINE size_t GROUPS(height)(size_t left)
+{
+    if (left <= GROUPS_MR) return left;
+    return left < 2 * GROUPS_MR ? (left + 1) / 2 : GROUPS_MR;
+}
+
 /* m may exceed what the registers take at a time. */
 QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 {
     struct group_tile r = group_tile_of(g, GROUPS_STEP);
     float t[GROUPS_MR * NR];
     for (size_t row = 0, rows; row < m; row += rows) {
-        rows = m - row < GROUPS_MR ? m - row : GROUPS_MR;
+        rows = GROUPS(height)(m - row);
         if (g->far) group_ask(g, row, rows);
         rows = GROUPS(tile_part)(rows, &r, t);
         group_finish(g, row, rows, t);

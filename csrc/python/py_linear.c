@@ -178,13 +178,18 @@ static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
     return qlm_linear(&call->input, call->outputs, call->count, begin, end, &call->bad);
 }
 
-/* Nanoseconds of a multiply-add at most.  The int8 products of vector instructions take less than a 32nd each; counted
- * as the slowest kernels' they would cut 2 rows times a large weight into slices of one, each reading the weight. */
+/* What a group costs beside its products (its sums are scaled, short ones filled up to a step), in elements. */
+#define GROUP_COST 16.0
+
+/* Nanoseconds of a multiply-add.  An estimate as of the slowest kernels would cut a call into pieces of a few rows, each
+ * of which reads the weight, and expands it where it has 4 bits, for itself: 128 x 768 -> 768 by int4 were 28 and 100
+ * rows. */
 static double product_cost(const struct qlm_linear_input *input, const struct qlm_packed *weight)
 {
-    int quick = weight->kernels->features && weight->kind == QLM_PACKED_8 && weight->groups == 1 && !weight->offset &&
-                input->kind != QLM_INPUT_FLOAT && input->type.bits <= 8 && !input->group && !input->interval;
-    return quick ? 1.0 / 32 : 1.0;
+    struct qlm_fit fit = qlm_linear_fit(weight, input);
+    int floats = input->kind == QLM_INPUT_FLOAT;
+    double cost = 1.0 / (double)qlm_linear_rate(weight->kernels, floats ? QLM_PACKED_F32 : fit.kind);
+    return floats || !fit.group ? cost : cost * (1.0 + GROUP_COST / (double)fit.group);
 }
 
 static int run_call(struct call *call, enum qlm_status *status)

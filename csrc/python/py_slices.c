@@ -60,6 +60,13 @@ static size_t to_units(double units, const struct qlm_work *work)
     return length > work->step ? length - length % work->step : length;
 }
 
+/* Of `left` units: a last piece that is far smaller than the one before it would gain nothing from its size. */
+static size_t piece_of(size_t left, size_t length, const struct qlm_work *work)
+{
+    if (left <= length) return left;
+    return left / 2 < length ? to_units((double)(left - left / 2), work) : length;
+}
+
 static size_t next_length(size_t length, double elapsed, const struct qlm_work *work)
 {
     double growth = elapsed * MAX_GROWTH > TARGET_NS ? TARGET_NS / elapsed : MAX_GROWTH;
@@ -83,7 +90,7 @@ static int run_many(const struct qlm_work *work, qlm_slice slice, void *context,
     unsigned seen = atomic_load(&interruptions);
     size_t begin = 0, length = to_units(FIRST_COST / work->cost, work);
     for (;;) {
-        size_t left = work->units - begin, count = left < length ? left : length;
+        size_t count = piece_of(work->units - begin, length, work);
         double elapsed;
         *status = run_timed(slice, context, begin, begin + count, &elapsed);
         begin += count;
