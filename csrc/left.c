@@ -330,13 +330,30 @@ static void take_given(const struct filler *f, size_t pieces, struct piece *piec
 
 /* ---- corrections ---------------------------------------------------------------------------------------------- */
 
+#define SHORT_SPAN 128 /* up to here a kernel's call takes longer than the sum */
+
+/* Of whole words, as the span and its padding of zeros; flip: 0, or the sign of each byte. */
+static int64_t sum_words(const uint8_t *bytes, size_t words, uint32_t flip)
+{
+    uint32_t sum = 0, byte = 0x00ff00ffu;
+    for (size_t i = 0; i < words; i++) {
+        uint32_t word;
+        memcpy(&word, bytes + 4 * i, sizeof word);
+        uint32_t pairs = ((word ^ flip) & byte) + (((word ^ flip) >> 8) & byte);
+        sum += (pairs & 0xffff) + (pairs >> 16);
+    }
+    return (int64_t)sum - (flip ? 512 * (int64_t)words : 0);
+}
+
 static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span)
 {
     const struct qlm_kernels *kernels = f->layout->kernels;
+    const void *from = row + span.padded * f->element;
+    if (f->element == 1 && span.count <= SHORT_SPAN)
+        return sum_words(from, qlm_div_up(span.count, 4), byte_type(f->layout) == QLM_LEFT_S8 ? 0x80808080u : 0);
     if (f->layout->kind != QLM_PACKED_16)
-        return (f->layout->kind == QLM_PACKED_4 ? kernels->left_sum_4
-                                                : kernels->left_sum)(row + span.padded * f->element, span.count);
-    const int16_t *elements = (const int16_t *)row + span.padded;
+        return (f->layout->kind == QLM_PACKED_4 ? kernels->left_sum_4 : kernels->left_sum)(from, span.count);
+    const int16_t *elements = from;
     int64_t sum = 0;
     for (size_t i = 0; i < span.count; i++) sum += elements[i];
     return sum;
@@ -365,24 +382,30 @@ static void correct_span(const struct filler *f, const struct piece *piece, size
     if (left->offset) left->offset[at] = piece->offset;
 }
 
-/* One scale a row, and nothing but the shift to subtract from a group's sum: then no more is read than this. */
-static int nothing_by_span(const struct filler *f)
-{ return f->left->grouped == 1 && !rest_is_read(f) && !qlm_packed_wide(f->layout); }
+/* One scale a row, in 32 bits: no more than a group's sums are corrected by is there. */
+static void correct_row(const struct filler *f, const struct piece *piece)
+{
+    struct qlm_left *left = f->left;
+    left->sx[piece->row] = piece->scale;
+    left->zx[piece->row] = -f->shift;
+    if (left->offset) left->offset[piece->row] = piece->offset;
+    for (size_t g = 0, at = piece->row; rest_is_read(f) && g < f->layout->groups; g++, at += left->rows) {
+        struct qlm_span span = qlm_packed_span(f->layout, g);
+        int64_t sum = sum_elements(f, left->elements + piece->row * left->stride, span), count = (int64_t)span.count;
+        left->whole[at] = (float)(sum + count * f->shift);
+        if (f->layout->offset) left->centred[at] = (float)(sum - count * (piece->zero - f->shift));
+    }
+}
 
 static void correct_piece(const struct filler *f, const struct piece *piece)
 {
     f->left->zero[piece->row] = (float)piece->zero;
-    if (nothing_by_span(f)) {
-        f->left->sx[piece->row] = piece->scale;
-        f->left->zx[piece->row] = -f->shift;
-        if (f->left->offset) f->left->offset[piece->row] = piece->offset;
+    if (f->left->grouped == 1 && !qlm_packed_wide(f->layout)) {
+        correct_row(f, piece);
         return;
     }
-    size_t g = f->layout->group ? piece->start / f->layout->group : 0;
-    for (; g < f->layout->groups; g++) {
-        if (g && qlm_packed_span(f->layout, g).start >= piece->start + piece->count) break;
-        correct_span(f, piece, g);
-    }
+    size_t g = f->layout->group ? piece->start / f->layout->group : 0, end = piece->start + piece->count;
+    for (; g < f->layout->groups && !(g && qlm_packed_span(f->layout, g).start >= end); g++) correct_span(f, piece, g);
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------------- */

@@ -287,6 +287,7 @@ size_t qlm_linear_rate(const struct qlm_kernels *kernels, enum qlm_packed_kind k
 static void measure(struct qlm_job *job)
 {
     size_t outputs = 0;
+    const struct qlm_packed *first = job->outputs[0].weight;
     job->caches = qlm_cpu_caches();
     job->panels = 0;
     for (size_t i = 0; i < job->count; i++) {
@@ -296,8 +297,7 @@ static void measure(struct qlm_job *job)
     job->width = outputs;
     size_t elements = qlm_size_mul(outputs, rows_of(job));
     job->far = qlm_size_mul(elements, sizeof(float)) > job->caches.l2;
-    const struct qlm_packed *weight = job->outputs[0].weight;
-    job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(qlm_linear_rate(weight->kernels, weight->kind));
+    job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(qlm_linear_rate(first->kernels, first->kind));
 }
 
 /* Rows that a task must have so that the weight is not read too often; SIZE_MAX: any number. */

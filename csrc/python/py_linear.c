@@ -181,9 +181,9 @@ static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
 /* What a group costs beside its products (its sums are scaled, short ones filled up to a step), in elements. */
 #define GROUP_COST 16.0
 
-/* Nanoseconds of a multiply-add.  An estimate as of the slowest kernels would cut a call into pieces of a few rows, each
- * of which reads the weight, and expands it where it has 4 bits, for itself: 128 x 768 -> 768 by int4 were 28 and 100
- * rows. */
+/* Nanoseconds of a multiply-add.  An estimate as of the slowest kernels would cut a call into pieces of a few rows,
+ * each of which reads the weight, and expands it where it has 4 bits, for itself: 128 x 768 -> 768 by int4 were 28 and
+ * 100 rows. */
 static double product_cost(const struct qlm_linear_input *input, const struct qlm_packed *weight)
 {
     struct qlm_fit fit = qlm_linear_fit(weight, input);
