@@ -83,17 +83,34 @@ static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *w
     return qlm_max_size(room / bytes, 1);
 }
 
-/* 4-bit panels are expanded a run at a time where enough rows meet them: the bytes of it, for any of the outputs. */
+/* Whether 4-bit panels are expanded: where enough rows meet them. */
+static int expands(const struct qlm_job *job, size_t rows)
+{
+    const struct qlm_packed *weight = job->outputs[0].weight;
+    if (weight->kind != QLM_PACKED_4 || job->exact || qlm_packed_wide(weight)) return 0;
+    return rows >= weight->kernels->expand_rows;
+}
+
+static size_t expanded_panel(const struct qlm_packed *weight) { return 2 * panel_bytes(weight); }
+
+/* The bytes of a run of panels that a block expands, for any of the outputs. */
 static size_t expanded_bytes(const struct qlm_job *job, size_t rows)
 {
     size_t most = 0;
-    for (size_t i = 0; i < job->count; i++) {
+    for (size_t i = 0; i < job->count && !job->ready && expands(job, rows); i++) {
         const struct qlm_packed *weight = job->outputs[i].weight;
-        if (weight->kind != QLM_PACKED_4 || job->exact || qlm_packed_wide(weight)) continue;
-        if (rows >= weight->kernels->expand_rows)
-            most = qlm_max_size(most, panels_a_run(job, weight, 1, panels_of(weight)) * panel_bytes(weight) * 2);
+        most = qlm_max_size(most, panels_a_run(job, weight, 1, panels_of(weight)) * expanded_panel(weight));
     }
     return most;
+}
+
+/* The bytes of all panels where they stay in L2 beside a block's codes, so that they are expanded once for all blocks:
+ * 512 rows of 1536 -> 384 are four blocks, or eight on two threads.  0: they do not. */
+static size_t ready_bytes(const struct qlm_job *job)
+{
+    size_t bytes = qlm_size_mul(job->panels, expanded_panel(job->outputs[0].weight));
+    if (!expands(job, rows_of(job)) || bytes > job->caches.l2 - job->caches.l2 / BLOCK_SHARE) return 0;
+    return qlm_round_up(bytes, QLM_CACHE_LINE);
 }
 
 static void tiles(const struct qlm_job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
@@ -116,17 +133,18 @@ static void tiles(const struct qlm_job *job, const struct qlm_left *left, const 
  * as 7 and 6, since the time of one row is that of reading the panel. */
 static void panels_of_codes(const struct qlm_job *job, const struct qlm_left *left,
                             const struct qlm_linear_output *output, size_t first, size_t from, size_t to,
-                            int8_t *expanded)
+                            int8_t *expanded, const int8_t *ready)
 {
     const struct qlm_packed *weight = output->weight;
     size_t rows = left->rows, height = rows_a_tile(weight), count = rows <= height ? 1 : qlm_div_up(rows, height);
-    size_t run = from < to ? panels_a_run(job, weight, expanded != NULL, to - from) : 1;
+    size_t run = from < to ? panels_a_run(job, weight, expanded || ready, to - from) : 1;
     for (; from < to; from += run) {
         size_t last = qlm_min_size(from + run, to);
+        const int8_t *codes = ready ? ready + from * expanded_panel(weight) : expanded;
         if (expanded) qlm_tile_expand(weight, from, last, expanded);
         for (size_t i = 0; i < count; i++) {
             size_t row = part_begin(rows, i, count), end = part_begin(rows, i + 1, count);
-            tiles(job, left, output, first, row, end - row, from, last, expanded);
+            tiles(job, left, output, first, row, end - row, from, last, codes);
         }
     }
 }
@@ -135,13 +153,15 @@ static void run_panels(const struct qlm_job *job, const struct qlm_left *left, s
                        int8_t *expanded)
 {
     size_t first = job->prepared ? job->begin : block_begin(job, block);
+    const int8_t *ready = job->ready;
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
         size_t panels = panels_of(output->weight), end = qlm_min_size(panels, to);
         if (left)
-            panels_of_codes(job, left, output, first, from, end, expanded);
+            panels_of_codes(job, left, output, first, from, end, expanded, ready);
         else
             qlm_tile_floats(job->input, output, first, block_rows(job, block), from, end);
+        if (ready) ready += panels * expanded_panel(output->weight);
         from = from > panels ? from - panels : 0;
         to = to > panels ? to - panels : 0;
     }
@@ -158,20 +178,21 @@ static int fill_rows(struct qlm_job *job, struct qlm_left *left, size_t first, s
     return status == QLM_OK;
 }
 
-/* The block of a call's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
+/* The block of a thread's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
  * memory. */
-static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
+static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, unsigned worker, struct qlm_left *left,
+                                int8_t **expanded)
 {
     const struct qlm_packed *layout = job->outputs[0].weight;
     size_t bytes = qlm_left_bytes(layout, rows), more = expanded_bytes(job, rows);
-    char *memory = qlm_scratch(qlm_size_add(bytes, more));
+    char *memory = !worker && job->own ? job->own : qlm_scratch(qlm_size_add(bytes, more));
     if (!memory) {
         fail(job, QLM_NO_MEMORY, 0);
         return NULL;
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
-    left->folded = more && layout->kernels->fold_4;
+    left->folded = (more || job->ready) && layout->kernels->fold_4;
     *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }
@@ -200,12 +221,11 @@ static struct qlm_next next_block(const struct qlm_job *job, size_t block)
 /* A whole block: quantize, then all panels. */
 static void block_task(void *context, size_t block, unsigned worker)
 {
-    (void)worker;
     struct qlm_job *job = context;
     struct qlm_left left;
     int8_t *expanded;
     size_t rows = block_rows(job, block);
-    if (!lay_out(job, rows, &left, &expanded)) return;
+    if (!lay_out(job, rows, worker, &left, &expanded)) return;
     struct qlm_next next = next_block(job, block);
     if (next.lines) left.next = &next;
     if (fill_rows(job, &left, block_begin(job, block), 0, rows))
@@ -243,13 +263,39 @@ static void choose_runs(struct qlm_job *job)
     if (!job->runs) job->runs = 1;
 }
 
+/* ---- split by rows ---------------------------------------------------------------------------------------------- */
+
+/* All panels for all blocks of a single thread; several would wait for one another, and for the panels to move. */
+static void expand_all(struct qlm_job *job)
+{
+    size_t bytes = ready_bytes(job), most = qlm_div_up(rows_of(job), job->blocks);
+    if (!bytes || job->blocks == 1) return;
+    char *memory = qlm_scratch(qlm_size_add(bytes, qlm_left_bytes(job->outputs[0].weight, most)));
+    if (!memory) return; /* each block takes less */
+    job->ready = (int8_t *)memory;
+    job->own = memory + bytes;
+    for (size_t i = 0; i < job->count; i++) {
+        const struct qlm_packed *weight = job->outputs[i].weight;
+        qlm_tile_expand(weight, 0, panels_of(weight), (int8_t *)memory);
+        memory += panels_of(weight) * expanded_panel(weight);
+    }
+}
+
+static void run_blocks(struct qlm_job *job, size_t threads)
+{
+    if (threads == 1) expand_all(job);
+    qlm_parallel_sized(job->blocks, job->work, block_task, job);
+    job->ready = NULL;
+    job->own = NULL;
+}
+
 /* ---- split by panels: all threads quantize, then all multiply --------------------------------------------------- */
 
 static void run_prepared(struct qlm_job *job)
 {
     struct qlm_left left;
     size_t rows = rows_of(job), work = job->work;
-    if (!(job->prepared = lay_out(job, rows, &left, &job->expanded))) return;
+    if (!(job->prepared = lay_out(job, rows, 0, &left, &job->expanded))) return;
     qlm_parallel_sized(qlm_div_up(rows, FILL_ROWS), rows * job->input->k / FLOATS_A_UNIT, fill_task, job);
     if (atomic_load(&job->status) == QLM_OK) {
         job->blocks = 1;
@@ -338,7 +384,7 @@ enum qlm_status qlm_run_codes(struct qlm_job *job)
         run_by_panels(job, row_bytes);
     } else {
         job->blocks = threads > 1 ? shared_blocks(job, row_bytes, threads) : fitting_blocks(job, row_bytes);
-        qlm_parallel_sized(job->blocks, job->work, block_task, job);
+        run_blocks(job, threads);
     }
     return (enum qlm_status)atomic_load(&job->status);
 }
