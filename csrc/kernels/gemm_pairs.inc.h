@@ -41,7 +41,7 @@ QLM_INLINE void TILE(take_steps)(const int m, size_t steps, const char *a, size_
     PAIR_EACH(PAIR_JOIN_ROWS)
     for (; steps; steps--, a += TILE_LEFT_BYTES, b += TILE_STEP_BYTES) {
         TILE(left) left[TILE_HALF];
-        for (size_t at = 0; at < TILE_STEP_BYTES; at += 64) __builtin_prefetch(b + TILE_AHEAD + at);
+        TILE(ask_ahead)(b);
         PAIR_EACH(PAIR_LOAD)
         TILE_EACH_COLUMN(PAIR_STEP_COLUMN, 0)
     }
