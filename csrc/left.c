@@ -47,8 +47,10 @@ static int any_zx(const struct qlm_left *left, const struct qlm_packed *layout, 
     return !(symmetric && code_signed(input) && shift == 0);
 }
 
+/* An odd number of cache lines: the rows of a tile are read side by side, and where they lie a multiple of 4 KiB apart
+ * they share one set of L1 (12 rows x 4096 -> 11008: 412 GOP/s, with this 454). */
 static size_t left_stride(const struct qlm_packed *layout)
-{ return qlm_round_up(layout->k_padded * qlm_left_element(layout), QLM_CACHE_LINE); }
+{ return qlm_round_up(layout->k_padded * qlm_left_element(layout), QLM_CACHE_LINE) | QLM_CACHE_LINE; }
 
 /* What lies beside a row's elements: zx, rest, rest64, whole, sx, centred and offset of each span, zero. */
 #define SPAN_BYTES (6 * sizeof(int32_t) + sizeof(int64_t))
