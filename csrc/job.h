@@ -12,6 +12,7 @@ struct qlm_job {
     const struct qlm_linear_output *outputs;
     size_t count;              /* outputs, of one packed layout */
     size_t begin, end;         /* rows */
+    size_t from, to;           /* panels, those of all outputs behind one another */
     size_t blocks;             /* that the rows are cut into evenly */
     size_t panels, width;      /* panels and columns of all outputs together */
     size_t runs;               /* of panels; a task takes one */

@@ -52,10 +52,6 @@ static size_t part_begin(size_t total, size_t index, size_t count)
     return index == count ? total : total * index / count;
 }
 
-/* nr is a power of two. */
-static size_t panels_of(const struct qlm_packed *weight)
-{ return weight->n_padded >> __builtin_ctz(weight->kernels->nr); }
-
 static size_t rows_of(const struct qlm_job *job) { return job->end - job->begin; }
 
 static size_t block_begin(const struct qlm_job *job, size_t block)
@@ -99,7 +95,7 @@ static size_t expanded_bytes(const struct qlm_job *job, size_t rows)
     size_t most = 0;
     for (size_t i = 0; i < job->count && !job->ready && expands(job, rows); i++) {
         const struct qlm_packed *weight = job->outputs[i].weight;
-        most = qlm_max_size(most, panels_a_run(job, weight, 1, panels_of(weight)) * expanded_panel(weight));
+        most = qlm_max_size(most, panels_a_run(job, weight, 1, qlm_packed_panels(weight)) * expanded_panel(weight));
     }
     return most;
 }
@@ -156,7 +152,7 @@ static void run_panels(const struct qlm_job *job, const struct qlm_left *left, s
     const int8_t *ready = job->ready;
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
-        size_t panels = panels_of(output->weight), end = qlm_min_size(panels, to);
+        size_t panels = qlm_packed_panels(output->weight), end = qlm_min_size(panels, to);
         if (left)
             panels_of_codes(job, left, output, first, from, end, expanded, ready);
         else
@@ -229,7 +225,7 @@ static void block_task(void *context, size_t block, unsigned worker)
     struct qlm_next next = next_block(job, block);
     if (next.lines) left.next = &next;
     if (fill_rows(job, &left, block_begin(job, block), 0, rows))
-        run_panels(job, &left, block, 0, job->panels, expanded);
+        run_panels(job, &left, block, job->from, job->to, expanded);
 }
 
 /* Some rows of those that all panels will share. */
@@ -246,7 +242,8 @@ static void run_task(void *context, size_t index, unsigned worker)
 {
     struct qlm_job *job = context;
     size_t block = index / job->runs, run = index % job->runs;
-    size_t from = part_begin(job->panels, run, job->runs), to = part_begin(job->panels, run + 1, job->runs);
+    size_t panels = job->to - job->from, from = job->from + part_begin(panels, run, job->runs);
+    size_t to = job->from + part_begin(panels, run + 1, job->runs);
     int8_t *expanded = job->expanded;
     if (worker && expanded && !(expanded = qlm_scratch(expanded_bytes(job, rows_of(job))))) {
         fail(job, QLM_NO_MEMORY, 0);
@@ -259,7 +256,7 @@ static size_t wanted_tasks(void) { return qlm_threads() > 1 ? (size_t)qlm_thread
 
 static void choose_runs(struct qlm_job *job)
 {
-    job->runs = qlm_min_size(qlm_div_up(wanted_tasks(), job->blocks), job->panels);
+    job->runs = qlm_min_size(qlm_div_up(wanted_tasks(), job->blocks), job->to - job->from);
     if (!job->runs) job->runs = 1;
 }
 
@@ -276,8 +273,8 @@ static void expand_all(struct qlm_job *job)
     job->own = memory + bytes;
     for (size_t i = 0; i < job->count; i++) {
         const struct qlm_packed *weight = job->outputs[i].weight;
-        qlm_tile_expand(weight, 0, panels_of(weight), (int8_t *)memory);
-        memory += panels_of(weight) * expanded_panel(weight);
+        qlm_tile_expand(weight, 0, qlm_packed_panels(weight), (int8_t *)memory);
+        memory += qlm_packed_panels(weight) * expanded_panel(weight);
     }
 }
 
@@ -337,11 +334,13 @@ static void measure(struct qlm_job *job)
     job->caches = qlm_cpu_caches();
     job->panels = 0;
     for (size_t i = 0; i < job->count; i++) {
-        job->panels += panels_of(job->outputs[i].weight);
+        job->panels += qlm_packed_panels(job->outputs[i].weight);
         outputs += job->outputs[i].weight->n;
     }
-    job->width = outputs;
-    size_t elements = qlm_size_mul(outputs, rows_of(job));
+    job->to = qlm_min_size(job->to, job->panels);
+    job->from = qlm_min_size(job->from, job->to);
+    job->width = qlm_min_size(outputs, (job->to - job->from) * job->outputs[0].weight->kernels->nr);
+    size_t elements = qlm_size_mul(job->width, rows_of(job));
     job->far = qlm_size_mul(elements, sizeof(float)) > job->caches.l2;
     job->work = qlm_size_mul(elements, job->input->k) >> __builtin_ctzll(qlm_linear_rate(first->kernels, first->kind));
 }

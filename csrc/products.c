@@ -60,11 +60,16 @@ static int shareable(const struct qlm_job *job)
 static enum qlm_status run_all_codes(struct qlm_job *job)
 {
     const struct qlm_linear_output *outputs = job->outputs;
-    size_t count = job->count;
+    size_t count = job->count, from = job->from, to = job->to;
     if (shareable(job)) return qlm_run_codes(job);
     for (size_t i = 0; i < count; i++) {
-        enum qlm_status status = run_output(job, &outputs[i]);
+        size_t panels = qlm_packed_panels(outputs[i].weight);
+        job->from = from;
+        job->to = to;
+        enum qlm_status status = from < to ? run_output(job, &outputs[i]) : QLM_OK;
         if (status != QLM_OK) return status;
+        from = from > panels ? from - panels : 0;
+        to = to > panels ? to - panels : 0;
     }
     return QLM_OK;
 }
@@ -79,8 +84,14 @@ static int offsets_on_both_sides(const struct qlm_linear_input *input, const str
 
 enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
                            size_t begin, size_t end, size_t *bad)
+{ return qlm_linear_panels(input, outputs, count, begin, end, 0, SIZE_MAX, bad); }
+
+enum qlm_status qlm_linear_panels(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs,
+                                  size_t count, size_t begin, size_t end, size_t from, size_t to, size_t *bad)
 {
     struct qlm_job job = {.input = input, .outputs = outputs, .count = count, .begin = begin, .end = end};
+    job.from = from;
+    job.to = to;
     atomic_init(&job.status, QLM_OK);
     atomic_init(&job.bad, SIZE_MAX);
     if (begin >= end || !count) return QLM_OK;
@@ -107,6 +118,7 @@ enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, siz
                           .count = 1,
                           .begin = begin,
                           .end = end,
+                          .to = SIZE_MAX,
                           .exact = 1,
                           .wide = wide,
                           .exact_out = c};

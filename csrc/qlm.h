@@ -140,6 +140,9 @@ struct qlm_packed {
     size_t nbytes;
     void *block; /* the one allocation behind all of these */
 };
+/* nr is a power of two: no division, which takes a call of one row up to 25 ns (Intel before Ice Lake). */
+static inline size_t qlm_packed_panels(const struct qlm_packed *packed)
+{ return packed->n_padded >> __builtin_ctz(packed->kernels->nr); }
 /* weight: float32 [n][k] for QLM_PACKED_F32 (parameters NULL), codes otherwise.  scale [n][groups] row-major, or one
  * value where per_tensor; zero, offset alike or NULL.  group 0: no groups. */
 enum qlm_status qlm_pack(struct qlm_packed *packed, const void *weight, const struct qlm_type *type, size_t n, size_t k,
@@ -203,6 +206,10 @@ size_t qlm_linear_rate(const struct qlm_kernels *kernels, enum qlm_packed_kind k
  * then unspecified.  QLM_UNSUPPORTED: offsets on both sides.  Group sizes must divide one another. */
 enum qlm_status qlm_linear(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs, size_t count,
                            size_t begin, size_t end, size_t *bad);
+/* The same for panels [from, to) of the weights, those of all outputs counted behind one another, and as many as there
+ * are: for who cuts a call where its rows alone are too long.  The rows are quantized in each part. */
+enum qlm_status qlm_linear_panels(const struct qlm_linear_input *input, const struct qlm_linear_output *outputs,
+                                  size_t count, size_t begin, size_t end, size_t from, size_t to, size_t *bad);
 /* Exact integer product of codes: c [m][n] = sum over k a b; int32 where `wide` is 0, else int64.  b is packed
  * (kind 8 or 16, scale irrelevant) from [n][k]; shifts are corrected. */
 enum qlm_status qlm_matmul_codes(const void *a, const struct qlm_type *type, size_t m, const struct qlm_packed *b,

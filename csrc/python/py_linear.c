@@ -6,7 +6,7 @@
 #include "py_types.h"
 
 #define MAX_OUTPUTS 16
-/* Rows that slices are multiples of: a block of qlm_linear. */
+/* Rows that slices of exact products are multiples of, and that a linear's blocks have at most. */
 #define STEP 192
 
 /* ---- the arguments of linear ----------------------------------------------------------------------------------- */
@@ -17,6 +17,7 @@ struct call {
     struct qlm_linear_output outputs[MAX_OUTPUTS];
     size_t count;
     size_t bad;
+    size_t height, panels; /* of a block of rows, which slices are whole ones of, or parts by panels of one */
 };
 
 const struct qlm_packed *qlm_take_packed(PyObject *module, PyObject *object)
@@ -172,10 +173,26 @@ static int take_extras(PyObject *biases, PyObject *activation, PyObject *residua
 
 /* ---- linear ---------------------------------------------------------------------------------------------------- */
 
+/* Panels [from, to) of the rows of `count` blocks. */
+static enum qlm_status linear_blocks(struct call *call, size_t block, size_t count, size_t from, size_t to)
+{
+    size_t begin = block * call->height, end = qlm_min_size(begin + count * call->height, call->input.m);
+    return qlm_linear_panels(&call->input, call->outputs, call->count, begin, end, from, to, &call->bad);
+}
+
+/* Units are the panels of a block of rows, then those of the next one.  Slices of a block by its rows would each read
+ * the weight: of 128 x 4096 -> 32000 the first had 4 rows, and the call took a quarter longer. */
 static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
 {
     struct call *call = context;
-    return qlm_linear(&call->input, call->outputs, call->count, begin, end, &call->bad);
+    enum qlm_status status = QLM_OK;
+    while (begin < end && status == QLM_OK) {
+        size_t block = begin / call->panels, from = begin % call->panels, left = end - begin;
+        size_t whole = from ? 0 : left / call->panels, to = qlm_min_size(from + left, call->panels);
+        status = linear_blocks(call, block, qlm_max_size(whole, 1), from, to);
+        begin += whole ? whole * call->panels : to - from;
+    }
+    return status;
 }
 
 /* What a group costs beside its products (its sums are scaled, short ones filled up to a step), in elements. */
@@ -194,11 +211,18 @@ static double product_cost(const struct qlm_linear_input *input, const struct ql
 
 static int run_call(struct call *call, enum qlm_status *status)
 {
-    struct qlm_work work = {call->input.m, STEP, 1.0};
+    double row = 1.0;
+    call->panels = 0;
     for (size_t i = 0; i < call->count; i++) {
         const struct qlm_packed *weight = call->outputs[i].weight;
-        work.cost += (double)weight->n * (double)call->input.k * product_cost(&call->input, weight);
+        row += (double)weight->n * (double)call->input.k * product_cost(&call->input, weight);
+        call->panels += qlm_packed_panels(weight);
     }
+    call->panels = qlm_max_size(call->panels, 1); /* rows without outputs are looked at, too */
+    size_t m = call->input.m, most = qlm_max_size(qlm_div_up(m, STEP), 1);
+    call->height = qlm_max_size(qlm_div_up(m, most), 1);
+    struct qlm_work work = {qlm_div_up(m, call->height) * call->panels, call->panels,
+                            (double)call->height * row / (double)call->panels};
     return qlm_run_slices(&work, linear_slice, call, status);
 }
 

@@ -12,6 +12,7 @@
  * calls come to use the pool and the cores, hence far less than the 50 ms that it may last. */
 #define TARGET_NS 10000000.0
 #define MAX_GROWTH 16.0
+#define LAST_SHARE 4
 
 /* How many times calls were told to stop: a call that sees it change since its start ends.  Signals belong to the
  * process, so this is not state of the module. */
@@ -60,10 +61,11 @@ static size_t to_units(double units, const struct qlm_work *work)
     return length > work->step ? length - length % work->step : length;
 }
 
-/* Of `left` units: a last piece that is far smaller than the one before it would gain nothing from its size. */
+/* Of `left` units: a last piece that is far smaller than the one before it would gain nothing from its size, and one
+ * that little would be left for takes that along, since a piece has work beside its units. */
 static size_t piece_of(size_t left, size_t length, const struct qlm_work *work)
 {
-    if (left <= length) return left;
+    if (left <= length + length / LAST_SHARE) return left;
     return left / 2 < length ? to_units((double)(left - left / 2), work) : length;
 }
 

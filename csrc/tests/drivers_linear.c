@@ -53,11 +53,21 @@ struct product {
     enum qlm_status status;
 };
 
+static size_t product_panels(const struct product *p)
+{
+    size_t panels = 0;
+    for (size_t i = 0; i < p->count; i++) panels += qlm_packed_panels(p->outputs[i].weight);
+    return panels;
+}
+
+/* Some rows in one piece or, with the panels from an odd row on, in two. */
 static void multiply(void *context, size_t begin, size_t end)
 {
     struct product *p = context;
-    size_t bad = SIZE_MAX;
-    enum qlm_status status = qlm_linear(&p->input, p->outputs, p->count, begin, end, &bad);
+    size_t bad = SIZE_MAX, cut = begin % 2 ? begin % (product_panels(p) + 1) : SIZE_MAX;
+    enum qlm_status status = qlm_linear_panels(&p->input, p->outputs, p->count, begin, end, 0, cut, &bad);
+    if (cut != SIZE_MAX && status == QLM_OK)
+        status = qlm_linear_panels(&p->input, p->outputs, p->count, begin, end, cut, SIZE_MAX, &bad);
     if (status == QLM_OK) return;
     p->status = status;
     if (status == QLM_NONFINITE && bad < p->bad) p->bad = bad;

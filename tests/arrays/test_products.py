@@ -462,3 +462,15 @@ def test_a_large_weight_is_its_rows(rng: np.random.Generator, dtype: str, group_
         for rows in (slice(0, 40), slice(1290, 1310), slice(2583, 2600)):
             part = qlm.linear(x, weight[rows], input=kind, group_size=group_size)
             assert found[:, rows].tobytes() == part.tobytes()
+
+
+def test_many_rows_are_each_row(rng: np.random.Generator) -> None:
+    """They are cut into blocks of rows, and those into slices by the outputs."""
+    weight, x = rng.standard_normal((2100, 4000), F32), rng.standard_normal((390, 4000), F32)
+    packed = qlm.pack(qlm.quantize(weight, axis=0))
+    found = qlm.linear(x, packed, group_size=40)
+    for row in (0, 150, 194, 195, 389):
+        assert found[row].tobytes() == qlm.linear(x[row : row + 1], packed, group_size=40).tobytes()
+    x[300, 7] = np.nan
+    with pytest.raises(ValueError, match=r"nan at index \(300, 7\)"):
+        qlm.linear(x, packed, group_size=40)
