@@ -22,7 +22,7 @@ struct qlm_left {
     int far;               /* the outputs of the call do not fit L2 (set by linear.c) */
     struct qlm_next *next; /* set by linear.c; NULL: nothing */
     int zx_any;            /* whether any zx may be other than 0 */
-    int folded;            /* the weights' zero points are in the expanded panels (set by linear.c) */
+    int folded;            /* the weights' zero points are taken off their codes (set by linear.c) */
     char *elements;        /* [rows][stride] */
     int32_t *zx;           /* what the kernels subtract from a' */
     int32_t *rest;         /* sum over the span of (a' - zx), low 32 bits */
@@ -39,6 +39,8 @@ size_t qlm_left_element(const struct qlm_packed *layout);
 /* Bytes of a row of a block, and of a block; its arrays laid into `memory`. */
 size_t qlm_left_row_bytes(const struct qlm_packed *layout);
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows);
+/* Whether kernels have a zx to subtract. */
+int qlm_left_any_zx(const struct qlm_packed *layout, const struct qlm_linear_input *input);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);
 /* Fills rows [begin, end) of the block, whose row 0 is the input's row `first`, for the layout of `layout` (its spans,

@@ -32,6 +32,9 @@
 #define ROWS_FROM_MEMORY 96
 /* Floats that are quantized in about a nanosecond: the unit of qlm_parallel_sized. */
 #define FLOATS_A_UNIT 4
+/* Rows from which zero points come off nibbles where the kernels do that: two operations for each step of a panel,
+ * where off the sums it is two for each row and group. */
+#define FOLD_ROWS 4
 #define FILL_ROWS 8 /* of a task that quantizes */
 
 static void fail(struct qlm_job *job, enum qlm_status status, size_t bad)
@@ -79,12 +82,20 @@ static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *w
     return qlm_max_size(room / bytes, 1);
 }
 
-/* Whether 4-bit panels are expanded: where enough rows meet them. */
+/* Whether the products are those of 4-bit kernels. */
+static int by_nibbles(const struct qlm_job *job)
+{
+    const struct qlm_packed *weight = job->outputs[0].weight;
+    return weight->kind == QLM_PACKED_4 && !job->exact && !qlm_packed_wide(weight);
+}
+
+/* Whether 4-bit panels are expanded: where enough rows meet them.  Where zero points come off nibbles as they are read,
+ * only what reads a panel twice, for its products and for its sums, gains by it. */
 static int expands(const struct qlm_job *job, size_t rows)
 {
     const struct qlm_packed *weight = job->outputs[0].weight;
-    if (weight->kind != QLM_PACKED_4 || job->exact || qlm_packed_wide(weight)) return 0;
-    return rows >= weight->kernels->expand_rows;
+    if (!by_nibbles(job) || rows < weight->kernels->expand_rows) return 0;
+    return weight->kernels->fold_4 < 2 || qlm_left_any_zx(weight, job->input);
 }
 
 static size_t expanded_panel(const struct qlm_packed *weight) { return 2 * panel_bytes(weight); }
@@ -188,7 +199,8 @@ static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, unsigned worke
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
-    left->folded = (more || job->ready) && layout->kernels->fold_4;
+    int least = more || job->ready ? 1 : rows >= FOLD_ROWS ? 2 : 3;
+    left->folded = by_nibbles(job) && layout->kernels->fold_4 >= least;
     *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }

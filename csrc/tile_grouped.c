@@ -66,9 +66,9 @@ static void groups(const struct qlm_left *left, const struct qlm_packed *weight,
     const void *sw = !left->grouped ? ones
                      : weight->half ? (const void *)(weight->half + params)
                                     : (const void *)(weight->scale + params);
-    const int8_t *zw = weight->zero8 && !left->folded ? weight->zero8 + params : NULL;
+    const int8_t *zw = weight->zero8 && !(left->folded && expanded) ? weight->zero8 + params : NULL;
     const float *ow = of_row(weight->offset, params), *centred = of_row(left->centred, row);
-    const float *rest = left->whole + row;
+    const float *rest = left->folded ? NULL : left->whole + row;
     const float *sx = left->grouped == 2 ? left->sx + row : left->grouped ? NULL : ones;
     const int32_t *zx = left->zx_any ? left->zx + row : NULL;
     const float *ox = left->grouped == 2 ? of_row(left->offset, row) : NULL;

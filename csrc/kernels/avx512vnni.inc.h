@@ -57,12 +57,14 @@ QLM_INLINE dot_sum n4_step(dot_sum sum, n4_left left, n4_right right) { return d
 
 #ifdef QLM_VBMI
 #define N4_SHIFT 0
+#define N4_FOLD 1
 
 QLM_INLINE void n4_load(const char *b, n4_right right[2]) { n4_values(b, right); }
 #else
 /* A nibble in the upper half of a byte is 16 times its value: two instructions for the lower ones, one for the others.
  */
 #define N4_SHIFT 4
+#define N4_FOLD 0
 
 QLM_INLINE void n4_load(const char *b, n4_right right[2])
 {

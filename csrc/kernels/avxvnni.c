@@ -60,6 +60,7 @@ QLM_INLINE dot_sum n4_step(dot_sum sum, n4_left left, n4_right right) { return d
 
 /* As in avx512vnni.inc.h. */
 #define N4_SHIFT 4
+#define N4_FOLD 0
 
 QLM_INLINE void n4_load(const char *b, n4_right right[2])
 {

@@ -3,7 +3,7 @@
  *   n4_run, n4_tile     sums and grouped tiles over panels of nibbles, 2 to the power N4_SHIFT too large
  *   e4_run, e4_tile     over panels that expand_4 made, exact
  *   n4_exact(b, out)    a step of nibbles -> 4 NR int8
- *   N4_LEFT, N4_MR, N4_COLUMNS
+ *   N4_LEFT, N4_MR, N4_COLUMNS, and what zeros_4.inc.h has
  */
 #define N4_STEP_BYTES (2 * NR)
 
@@ -79,21 +79,8 @@ QLM_KERNEL(void, gemm_4_groups)
         n4_tile(m, &g);
 }
 
-typedef uint8_t n4_bytes __attribute__((vector_size(sizeof(dot_sum))));
-
-#define N4_REGISTERS (4 * NR / sizeof(n4_bytes)) /* of a step's codes */
-
-/* The zero points of a group, each four times. */
-QLM_INLINE void n4_zeros(const int8_t *zw, n4_bytes zeros[N4_REGISTERS])
-{
-    for (size_t j = 0; j < NR; j += 16) {
-        v16i bytes = v16_i_and(v16_load_s8(zw + j), v16_i_set1(255));
-        v16_i_store((int32_t *)zeros + j, v16_i_mul(bytes, v16_i_set1(0x01010101)));
-    }
-}
-
 /* A step less its zero points. */
-QLM_INLINE void n4_less(const char *from, const n4_bytes zeros[N4_REGISTERS], int8_t *out)
+QLM_INLINE void n4_exact_less(const char *from, const n4_bytes zeros[N4_REGISTERS], int8_t *out)
 {
     int8_t step[4 * NR];
     n4_exact(from, step);
@@ -106,7 +93,7 @@ QLM_INLINE void n4_less(const char *from, const n4_bytes zeros[N4_REGISTERS], in
 }
 
 /* The same of which `count` of four k are no padding. */
-QLM_INLINE void n4_less_part(const char *from, const int8_t *zw, size_t count, int8_t *out)
+QLM_INLINE void n4_exact_part(const char *from, const int8_t *zw, size_t count, int8_t *out)
 {
     n4_exact(from, out);
     for (size_t i = 0; i < 4 * NR; i++) out[i] = i % 4 < count ? (int8_t)(out[i] - zw[i / 4]) : 0;
@@ -124,9 +111,9 @@ QLM_KERNEL(void, expand_4)
             if (!zw)
                 n4_exact(from, out);
             else if (at + 4 <= end)
-                n4_less(from, zeros, out);
+                n4_exact_less(from, zeros, out);
             else
-                n4_less_part(from, zw, at < end ? end - at : 0, out);
+                n4_exact_part(from, zw, at < end ? end - at : 0, out);
         if (zw) zw += NR;
     }
 }

@@ -11,6 +11,7 @@
  *   n4_exact(b, out)            gemm_4.inc.h
  */
 #include "unroll.h"
+#include "zeros_4.inc.h"
 
 #define N4_SHIFT 0
 #define PAIRS_BLOCK 8
@@ -43,6 +44,7 @@
 #include "sums_16.inc.h"
 
 #define GROUPS(name) n4_##name
+#define GROUPS_FOLD 0
 #define GROUPS_MR N4_MR
 #define GROUPS_HELD 0
 #define GROUPS_COLUMNS N4_COLUMNS
@@ -59,6 +61,7 @@
 #include "sums_16.inc.h"
 
 #define GROUPS(name) e4_##name
+#define GROUPS_FOLD 0
 #define GROUPS_MR N4_MR
 #define GROUPS_HELD 0
 #define GROUPS_COLUMNS N4_COLUMNS

@@ -4,12 +4,27 @@
  *   N4_LEFT, N4_MR              of its table (shapes.h)
  *   n4_left, n4_right, n4_load_left(a), n4_ones_left(), n4_step(sum, left, right), for four bytes as in int8.inc.h
  *   n4_load(b, right)           a step of nibbles into n4_right right[DOT_COLUMNS], times 2 to the power N4_SHIFT
+ *   N4_FOLD                     1: zero points are taken off the registers of n4_load, which are exact (N4_SHIFT 0)
  *   n4_exact(b, out)            gemm_4.inc.h
  *   e4_load(b, right)           a step that expand_4 made, only where K_STEP is not 4
  */
+#include "zeros_4.inc.h"
+
 #define N4_COLUMNS DOT_COLUMNS
 
+#if N4_FOLD
+QLM_INLINE void n4_zero_points(const int8_t *zw, n4_right less[DOT_COLUMNS])
+{
+    n4_bytes zeros[N4_REGISTERS];
+    n4_zeros(zw, zeros);
+    for (size_t i = 0; i < N4_REGISTERS; i++) less[i] = (n4_right)zeros[i];
+}
+
+QLM_INLINE n4_right n4_less(n4_right codes, n4_right zeros) { return (n4_right)((n4_bytes)codes - (n4_bytes)zeros); }
+#endif
+
 #define SUMS(name) n4_##name
+#define SUMS_LESS N4_FOLD
 #define SUMS_MR N4_MR
 #define SUMS_COLUMNS DOT_COLUMNS
 #define SUMS_SPLIT GROUP_ROWS
@@ -18,6 +33,7 @@
 #include "sums.inc.h"
 
 #define GROUPS(name) n4_##name
+#define GROUPS_FOLD N4_FOLD
 #define GROUPS_MR GROUP_ROWS
 #define GROUPS_HELD GROUP_HELD
 #define GROUPS_COLUMNS DOT_COLUMNS
@@ -45,6 +61,7 @@ QLM_INLINE e4_left e4_ones_left(void) { return n4_ones_left(); }
 QLM_INLINE dot_sum e4_step(dot_sum sum, e4_left left, e4_right right) { return n4_step(sum, left, right); }
 
 #define SUMS(name) e4_##name
+#define SUMS_LESS 0
 #define SUMS_MR N4_MR
 #define SUMS_COLUMNS DOT_COLUMNS
 #define SUMS_SPLIT GROUP_ROWS
@@ -53,6 +70,7 @@ QLM_INLINE dot_sum e4_step(dot_sum sum, e4_left left, e4_right right) { return n
 #include "sums.inc.h"
 
 #define GROUPS(name) e4_##name
+#define GROUPS_FOLD 0
 #define GROUPS_MR GROUP_ROWS
 #define GROUPS_HELD GROUP_HELD
 #define GROUPS_COLUMNS DOT_COLUMNS

@@ -38,6 +38,7 @@ QLM_INLINE void i8_load(const char *b, i8_right right[DOT_COLUMNS])
 }
 
 #define SUMS(name) i8_##name
+#define SUMS_LESS 0
 #define SUMS_MR MR
 #define SUMS_COLUMNS DOT_COLUMNS
 #define SUMS_SPLIT GROUP_ROWS
@@ -48,6 +49,7 @@ QLM_INLINE void i8_load(const char *b, i8_right right[DOT_COLUMNS])
 #endif
 
 #define GROUPS(name) i8_##name
+#define GROUPS_FOLD 0
 #define GROUPS_MR GROUP_ROWS
 #define GROUPS_HELD GROUP_HELD
 #define GROUPS_COLUMNS DOT_COLUMNS

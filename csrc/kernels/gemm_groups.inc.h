@@ -11,6 +11,8 @@
  *   GROUPS_LEFT_BYTES            bytes of a row of a in a step
  *   GROUPS_STEP_BYTES            bytes of the panel in a step
  *   GROUPS_SHIFT                 the sums are 2 to this power too large
+ *   GROUPS_FOLD                  1: without rest, zero points are taken off the panel, by GROUPS(zero_points)(zw, less)
+ *                                and GROUPS(run_less)
  *   GROUPS_USUAL(m)              whether m rows of the usual weights have loops of their own
  *   GROUPS_SHORT                 steps of a group that they are for alone, or 0
  *   NR, DOT_LANES(row, 0)        16 outputs of a row of dot_sum as v16i (linear.inc.h)
@@ -24,8 +26,8 @@
 #include "groups.h"
 #include "unroll.h"
 
-/* Only sw is given; with zw; with ow; whatever there is, looked up for each group. */
-enum { GROUPS_PLAIN = 0, GROUPS_ZW = 1, GROUPS_OW = 2, GROUPS_ANY = 4 };
+/* Only sw is given; with zw and rest; with ow; whatever there is, looked up for each group; with zw alone. */
+enum { GROUPS_PLAIN = 0, GROUPS_ZW = 1, GROUPS_OW = 2, GROUPS_ANY = 4, GROUPS_FOLDED = 8 };
 
 /* Elements of a group up to which its sums and all that is subtracted from them are exact as floats: (255 + 255) * 128
  * from codes and zx, 255 * 128 from rest and zw, together 98 304 an element, of 2^24.  Subtracting is then one fused
@@ -37,6 +39,7 @@ struct group_tile {
     struct qlm_groups g;
     const int32_t *zx, *zx_all;     /* of each row; of all */
     const float *rest, *large_rest; /* subtracted as floats; as integers */
+    const int8_t *folded;           /* zw that is taken off the panel */
     size_t steps;
 };
 
@@ -48,6 +51,7 @@ QLM_INLINE struct group_tile group_tile_of(const struct qlm_groups *g, size_t st
     t.zx_all = g->sx ? NULL : g->zx;
     t.rest = g->zw && exact ? g->rest : NULL;
     t.large_rest = g->zw && !exact ? g->rest : NULL;
+    t.folded = g->rest ? NULL : g->zw;
     if (!g->ow) t.g.centred = NULL;
     return t;
 }
@@ -66,12 +70,11 @@ QLM_INLINE void group_tile_skip(struct group_tile *t, size_t rows)
 QLM_INLINE v16f group_scale(const struct qlm_groups *g, size_t at)
 { return g->half ? v16_f_load_half((const uint16_t *)g->sw + at) : v16_f_load((const float *)g->sw + at); }
 
-/* Of 16 outputs: an activation's offset meets the sum of the weights, sw fl(sums - count zw). */
-QLM_INLINE v16f group_weights(const struct qlm_groups *g, size_t n, size_t at, v16i sums, v16f sw)
+/* Sums of a group's weights less its zero points. */
+QLM_INLINE v16i group_centred(const struct qlm_groups *g, size_t n, size_t at, v16i sums)
 {
     size_t left = g->k - n * g->group, count = left < g->group ? left : g->group;
-    if (g->zw) sums = v16_i_sub(sums, v16_i_mul(v16_i_set1((int32_t)count), v16_load_s8(g->zw + at)));
-    return v16_f_mul(sw, v16_f_from_i(sums));
+    return g->zw ? v16_i_sub(sums, v16_i_mul(v16_i_set1((int32_t)count), v16_load_s8(g->zw + at))) : sums;
 }
 
 /* The lines of outputs past the caches are there when they are written (linear.inc.h). */
@@ -175,7 +178,8 @@ QLM_INLINE void GROUPS(add_values)(const int m, const int how, const struct grou
     }
     if (GROUPS_HAS(0, r->g.ox)) {
         const float *ox = r->g.ox + rows;
-        v16f column = group_weights(&r->g, n, at, weights, sw);
+        v16i sums = r->folded ? weights : group_centred(&r->g, n, at, weights);
+        v16f column = v16_f_mul(sw, v16_f_from_i(sums)); /* an activation's offset meets the sum of the weights */
         QLM_EACH_ROW(GROUPS_MR, GROUPS_ADD_OFFSET)
     }
 }
@@ -191,6 +195,7 @@ QLM_INLINE void GROUPS(add_part)(const int m, const int how, const struct group_
     v16i acc[GROUPS_MR], weights = DOT_LANES(ones + first, 0);
     v16f value[GROUPS_MR], t[GROUPS_MR];
     if (GROUPS_SHIFT) weights = v16_i_sar(weights, GROUPS_SHIFT);
+    if (GROUPS_FOLD && GROUPS_HAS(0, r->folded)) weights = group_centred(&r->g, n, at, weights);
     QLM_EACH_ROW(GROUPS_MR, GROUPS_LANES)
     GROUPS(correct)(m, how, r, n, at, weights, acc);
     QLM_EACH_ROW(GROUPS_MR, GROUPS_VALUE)
@@ -211,6 +216,23 @@ QLM_INLINE void GROUPS(store_part)(const int m, float *to, const int j,
 #define GROUPS_PARTS_LAST (NR / 16 - 1)
 _Static_assert(NR == 16 || NR == 32, "one part of 16 outputs, or two");
 
+/* The sums of group n. */
+QLM_INLINE void GROUPS(sums)(const int m, const int how, const struct group_tile *r, size_t n, size_t steps,
+                             const char *a, const char *b, dot_sum sums[][GROUPS_COLUMNS])
+{
+#if GROUPS_FOLD
+    if (GROUPS_HAS(GROUPS_FOLDED, r->folded)) {
+        GROUPS(right) zeros[GROUPS_COLUMNS];
+        GROUPS(zero_points)(r->folded + n * NR, zeros);
+        GROUPS(run_less)(m, steps, a, r->g.lda, b, zeros, sums);
+        return;
+    }
+#else
+    (void)how, (void)n;
+#endif
+    GROUPS(run)(m, steps, a, r->g.lda, b, sums);
+}
+
 /* all_steps: of a group, where they are known; else 0. */
 QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_steps, const struct group_tile *r,
                                   float *to)
@@ -225,7 +247,7 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
     for (size_t n = 0; n * r->g.group < r->g.k; n++, a += GROUPS_LEFT_BYTES * steps, b += GROUPS_STEP_BYTES * steps) {
         dot_sum sums[GROUPS_MR][GROUPS_COLUMNS], ones[GROUPS_COLUMNS] = {{0}};
         if (GROUPS_HAS(0, r->g.zx || r->g.ox)) GROUPS(ones)(steps, b, ones);
-        GROUPS(run)(m, steps, a, r->g.lda, b, sums);
+        GROUPS(sums)(m, how, r, n, steps, a, b, sums);
         GROUPS(add_part)(m, how, r, n, to, sums, ones, 0, held);
         if (GROUPS_PARTS_LAST) GROUPS(add_part)(m, how, r, n, to, sums, ones, GROUPS_PARTS_LAST, held);
     }
@@ -240,9 +262,13 @@ QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float
     if (g->zx || g->sx || g->ox || (GROUPS_SHORT && g->group != GROUPS_SHORT * GROUPS_STEP)) return 0;
     if (!g->zw && !g->ow)
         GROUPS(tile_rows)(m, GROUPS_PLAIN, GROUPS_SHORT, r, to);
-    else if (!g->ow && r->rest)
+    else if (GROUPS_FOLD && m > 1 && r->folded && !g->ow)
+        GROUPS(tile_rows)(m, GROUPS_FOLDED, GROUPS_SHORT, r, to);
+    else if (GROUPS_FOLD && m > 1 && r->folded)
+        GROUPS(tile_rows)(m, GROUPS_FOLDED | GROUPS_OW, GROUPS_SHORT, r, to);
+    else if ((!GROUPS_FOLD || m == 1) && r->rest && !g->ow)
         GROUPS(tile_rows)(m, GROUPS_ZW, GROUPS_SHORT, r, to);
-    else if (r->rest)
+    else if ((!GROUPS_FOLD || m == 1) && r->rest)
         GROUPS(tile_rows)(m, GROUPS_ZW | GROUPS_OW, GROUPS_SHORT, r, to);
     else if (!GROUPS_SHORT && !g->zw) /* only folded zero points leave an offset alone */
         GROUPS(tile_rows)(m, GROUPS_OW, GROUPS_SHORT, r, to);
@@ -294,5 +320,6 @@ QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 #undef GROUPS_STEP_BYTES
 #undef GROUPS_SHIFT
 #undef GROUPS_SHORT
+#undef GROUPS_FOLD
 #undef GROUPS_USUAL
 #undef GROUPS_HELD

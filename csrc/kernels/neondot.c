@@ -47,6 +47,7 @@ QLM_INLINE dot_sum dot_step(dot_sum sum, dot_left left, dot_right right) { retur
 #define N4_LEFT LEFT
 #define N4_MR MR
 #define N4_SHIFT 0
+#define N4_FOLD 0
 
 typedef int8x16_t n4_left, n4_right;
 

@@ -70,6 +70,7 @@ QLM_INLINE void i8_ones(size_t steps, const char *b, dot_sum sums[DOT_COLUMNS])
 #define N4_LEFT LEFT
 #define N4_MR MR
 #define N4_SHIFT 0
+#define N4_FOLD 0
 
 QLM_INLINE void e4_load(const char *b, int8x16_t right[4])
 {

@@ -41,6 +41,12 @@ static void put_left(const struct form *form, void *a, size_t i, int32_t element
         ((uint8_t *)a)[i] = (uint8_t)element;
 }
 
+static int32_t left_at(const struct form *form, const void *a, size_t i)
+{
+    if (form->left == QLM_LEFT_S16) return ((const int16_t *)a)[i];
+    return form->left == QLM_LEFT_S8 ? ((const int8_t *)a)[i] : ((const uint8_t *)a)[i];
+}
+
 /* Where element i of k lies when each group starts on a multiple of the step. */
 static size_t padded_at(const struct form *form, size_t group, size_t i)
 { return i / group * qlm_round_up(group, form->step) + i % group; }
@@ -110,9 +116,23 @@ struct tile {
     const float *ow, *sx, *centred, *ox;
     const int32_t *zx;
     const float *rest;
+    int own_rest; /* rest is that of a, so that zw may be taken off the codes instead */
 };
 
-static void draw_params(struct rng *rng, struct tile *t, int32_t shift)
+/* The sums of a's codes, and zero points of 4 bits. */
+static void own_rest(struct rng *rng, const struct form *form, struct tile *t, float *rest, int8_t *zw)
+{
+    memset(rest, 0, t->groups * t->m * sizeof *rest);
+    for (size_t row = 0; row < t->m; row++)
+        for (size_t i = 0; i < t->k; i++) {
+            int32_t element = left_at(form, t->a, row * t->stride / left_size(form) + padded_at(form, t->group, i));
+            rest[i / t->group * t->m + row] += (float)(element - t->zx[0]);
+        }
+    for (size_t i = 0; i < t->groups * COLUMNS; i++) zw[i] = (int8_t)rng_between(rng, -8, 7);
+    t->own_rest = 1;
+}
+
+static void draw_params(struct rng *rng, const struct form *form, struct tile *t, int32_t shift)
 {
     size_t columns = t->groups * COLUMNS, rows = t->groups * t->m;
     float *sw = operand(columns * sizeof *sw), *centred = operand(rows * sizeof *centred);
@@ -136,6 +156,7 @@ static void draw_params(struct rng *rng, struct tile *t, int32_t shift)
     t->sx = maybe_floats(rng, 0.5f, rows);
     t->ox = maybe_floats(rng, 0.5f, rows);
     t->zx = zx;
+    if (rng_below(rng, 2) && form->bits == 4) own_rest(rng, form, t, rest, zw);
     t->rest = rest;
     t->centred = centred;
 }
@@ -152,14 +173,14 @@ static void run_panel(const struct qlm_kernels *kernels, const struct form *form
         size_t m = qlm_min_size(form->mr, t->m - row);
         const char *a = t->a + row * t->stride;
         const float *sx = t->sx ? t->sx + row : NULL, *ox = t->ox ? t->ox + row : NULL;
+        const float *rest = t->own_rest && kernels->fold_4 == 2 && !form->expanded ? NULL : t->rest + row;
         if (form->bits == 8)
-            kernels->gemm_8_groups(m, t->k, t->group, a, t->stride, panel, sw, t->half, zw, ow, t->zx + row,
-                                   t->rest + row, sx, t->centred + row, ox, t->m, NULL, NULL, NULL, NULL, NULL, NULL, 0,
-                                   y, nr, 0);
+            kernels->gemm_8_groups(m, t->k, t->group, a, t->stride, panel, sw, t->half, zw, ow, t->zx + row, rest, sx,
+                                   t->centred + row, ox, t->m, NULL, NULL, NULL, NULL, NULL, NULL, 0, y, nr, 0);
         else
             kernels->gemm_4_groups(m, t->k, t->group, a, t->stride, panel, form->expanded, sw, t->half, zw, ow,
-                                   t->zx + row, t->rest + row, sx, t->centred + row, ox, t->m, NULL, NULL, NULL, NULL,
-                                   NULL, NULL, 0, y, nr, 0);
+                                   t->zx + row, rest, sx, t->centred + row, ox, t->m, NULL, NULL, NULL, NULL, NULL,
+                                   NULL, 0, y, nr, 0);
         for (size_t i = 0; i < m; i++) memcpy(out + (row + i) * COLUMNS + j, y + i * nr, nr * sizeof *y);
     }
 }
@@ -175,7 +196,7 @@ static void groups_of(const struct qlm_kernels *kernels, int bits, struct rng *r
     int8_t b[DEPTH_MAX * COLUMNS];
     fill_codes(rng, &test_types[bits == 8 ? 0 : 2], b, t.k * COLUMNS);
     t.a = drawn_left(rng, &form, type, t.m, t.group, t.k, &t.stride);
-    draw_params(rng, &t, shift_of(&form, type));
+    draw_params(rng, &form, &t, shift_of(&form, type));
     float out[ROWS_MAX * COLUMNS];
     for (size_t j = 0; j < COLUMNS; j += kernels->nr) run_panel(kernels, &form, &t, b, j, out);
     record_numbers(record, out, t.m * COLUMNS);

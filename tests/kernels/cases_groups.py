@@ -62,9 +62,17 @@ class Groups:
             self.zx[:] = self.zx[0, 0]
         self.ox = maybe(setting, normal(rng, groups * m).reshape(groups, m))
         self.rest = drawn(setting, (groups, m), -255 * group, 255 * group, F32)
+        self.folded = False
         self.centred = normal(rng, groups * m, 100).reshape(groups, m)
         self.by_row = by_row
         self.finish = self.finishing(setting)
+
+    def fold(self, setting: Setting) -> None:
+        """Zero points of 4 bits that meet the sums of a itself, which the kernel is not given."""
+        self.zw = drawn(setting, (len(self.spans), self.nr), -8, 7, np.int8)
+        sums = [self.a[:, start:end].astype(np.int64).sum(1) for start, end in self.spans]
+        zx = 0 if self.zx is None else self.zx * np.array([end - start for start, end in self.spans])[:, None]
+        self.rest, self.folded = (np.array(sums) - zx).astype(F32), True
 
     def finishing(self, setting: Setting) -> dict[str, Any]:
         """What the kernel makes of t: nothing, or outputs."""
@@ -93,7 +101,7 @@ class Groups:
             given[name] = None if values is None else self.by_row(values)
         if self.zx is not None and self.sx is None:
             given["zx"] = self.zx[0, :1].copy()
-        given["rest"] = self.by_row(self.rest) if self.zw is not None else None
+        given["rest"] = self.by_row(self.rest) if self.zw is not None and not self.folded else None
         given["centred"] = self.by_row(self.centred) if self.ow is not None else None
         return given | self.finish
 
@@ -164,6 +172,8 @@ def gemm_4_groups(setting: Setting) -> Iterator[Case]:
         expanded = int(setting.rng.integers(2))
         codes = (-128, 127) if expanded and constants.fold_4 else (-8, 7)
         groups = Groups(setting, 4, m, k, group, codes, constants.left_4)
+        if constants.fold_4 == 2 and not expanded and setting.rng.integers(2):
+            groups.fold(setting)
         panel = panel_4(groups.padded_codes(), expanded)
         yield Case(groups.arguments(panel["b"]) | panel, {"out": groups.expected()}, any_nan=True)
 
