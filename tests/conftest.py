@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
+        os.environ["QLM_TEST_SEED"] = str(config.option.seed)  # of all the processes that share the tests
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -33,8 +33,8 @@ RECORD = ROOT / "build" / "tiers.json"
 class Bench:
     """The runners of a session, its cases, and what was run."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, tiers: str) -> None:
+        self.seed, self.tiers = seed, tiers
         self.cases_run: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self.tested_at: dict[tuple[int, Constants], str] = {}  # native functions by address, and for which tier
         self.skipped: dict[str, str] = {}
@@ -44,7 +44,9 @@ class Bench:
         missing = {"emulated": emulator_missing, "qemu": qemu_missing}.get(mode, lambda: "")()
         if missing:
             pytest.skip(missing)
-        return {"native": NativeRunner, "emulated": EmulatedRunner, "qemu": QemuRunner}[mode]()
+        if mode == "qemu":
+            return QemuRunner(as_shipped=self.tiers in ("all", "qemu"))
+        return {"native": NativeRunner, "emulated": EmulatedRunner}[mode]()
 
     def evaluate(self, function: int, x: np.ndarray) -> np.ndarray:
         """The scalar tier's functions: what those of all tiers equal."""
@@ -72,7 +74,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    bench = Bench(request.config.option.seed)
+    bench = Bench(request.config.option.seed, request.config.option.tiers)
     yield bench
     if bench.cases_run or bench.skipped:
         write_record(bench)
@@ -100,11 +102,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [(run, kernel) for kernel in signatures() for run in runs if run[0] == "native"]
     pairs += [(run, kernel) for run in runs if run[0] != "native" for kernel in signatures()]
     metafunc.parametrize(("run", "kernel"), pairs, ids=[f"{mode}-{isa}-{kernel}" for (mode, isa), kernel in pairs])
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks back at the other tests comes last."""
-    items.sort(key=lambda item: item.name.startswith("test_every_tier"))
 
 
 @pytest.fixture

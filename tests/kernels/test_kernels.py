@@ -31,6 +31,17 @@ def test_kernel(bench, tier, run, kernel):
     bench.cases_run[run][kernel] = len(GUARDS) * len(cases)
 
 
+def test_every_tier_that_should_have_run_did(request, bench):
+    """Looks back at test_kernel, in its process: each kernel ran a case at least, or its runner was skipped aloud."""
+    expected = [item.callspec.params for item in request.session.items if item.name.startswith("test_kernel[")]
+    if not expected:
+        pytest.skip("test_kernel is not part of this run")
+    for params in expected:
+        mode, isa = params["run"]
+        ran = bench.cases_run.get((mode, isa), {}).get(params["kernel"], 0)
+        assert ran > 0 or isa in bench.skipped, f"{params['kernel']} did not run on {isa} ({mode})"
+
+
 @pytest.mark.slow
 def test_kernel_at_all_lengths(bench, tier, run, kernel, rng, request):
     runner, isa, constants = tier
