@@ -56,18 +56,25 @@ QLM_INLINE void bits_widen(struct bits_range *r, v16f x)
     r->lowest = v16_i_max_u(v16_f_as_i(x), r->lowest);
 }
 
-/* Two ranges, so that one does not wait for the other. */
-QLM_INLINE struct bits_range bits_range_of(const float *x, size_t n)
+QLM_INLINE struct bits_range bits_of_none(void) { return (struct bits_range){v16_i_set1(INT32_MIN), v16_i_set1(0)}; }
+
+/* Four vectors meet before they meet the range, so that it is no chain of as many steps. */
+QLM_INLINE struct bits_range bits_widened(struct bits_range r, const float *x, size_t n)
 {
-    struct bits_range even = {v16_i_set1(INT32_MIN), v16_i_set1(0)}, odd = even;
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        bits_widen(&even, v16_f_load_once(x + i));
-        bits_widen(&odd, v16_f_load_once(x + i + 16));
+    for (; i + 64 <= n; i += 64) {
+        v16i a = v16_f_as_i(v16_f_load_once(x + i)), b = v16_f_as_i(v16_f_load_once(x + i + 16));
+        v16i c = v16_f_as_i(v16_f_load_once(x + i + 32)), d = v16_f_as_i(v16_f_load_once(x + i + 48));
+        r.highest = v16_i_max_s(v16_i_max_s(v16_i_max_s(a, b), v16_i_max_s(c, d)), r.highest);
+        r.lowest = v16_i_max_u(v16_i_max_u(v16_i_max_u(a, b), v16_i_max_u(c, d)), r.lowest);
+        v16_i_keep(r.highest);
+        v16_i_keep(r.lowest);
     }
-    for (; i < n; i += 16) bits_widen(&even, range_load(x + i, n - i < 16 ? n - i : 16));
-    return (struct bits_range){v16_i_max_s(odd.highest, even.highest), v16_i_max_u(odd.lowest, even.lowest)};
+    for (; i < n; i += 16) bits_widen(&r, range_load(x + i, n - i < 16 ? n - i : 16));
+    return r;
 }
+
+QLM_INLINE struct bits_range bits_range_of(const float *x, size_t n) { return bits_widened(bits_of_none(), x, n); }
 
 QLM_INLINE float nearest_to_zero(const float *x, size_t n)
 {
@@ -121,27 +128,33 @@ QLM_KERNEL(int, range_cols_f32)(const float *x, size_t n, float *min, float *max
 /* The bits of |x|, as an integer: the greatest is that of the greatest |x|, and NaN and infinities are above all. */
 QLM_INLINE v16i magnitudes(v16f x) { return v16_i_and(v16_f_as_i(x), v16_i_set1(INT32_MAX)); }
 
-QLM_INLINE v16i greatest_magnitudes(const float *x, size_t n)
+QLM_INLINE v16i greater_magnitudes(v16i greatest, const float *x, size_t n)
 {
-    v16i even = v16_i_set1(0), odd = even;
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        even = v16_i_max_u(magnitudes(v16_f_load(x + i)), even);
-        odd = v16_i_max_u(magnitudes(v16_f_load(x + i + 16)), odd);
+    for (; i + 64 <= n; i += 64) {
+        v16i a = magnitudes(v16_f_load(x + i)), b = magnitudes(v16_f_load(x + i + 16));
+        v16i c = magnitudes(v16_f_load(x + i + 32)), d = magnitudes(v16_f_load(x + i + 48));
+        greatest = v16_i_max_u(v16_i_max_u(v16_i_max_u(a, b), v16_i_max_u(c, d)), greatest);
+        v16_i_keep(greatest);
     }
-    for (; i < n; i += 16) even = v16_i_max_u(magnitudes(v16_f_load_n(x + i, n - i < 16 ? n - i : 16)), even);
-    return v16_i_max_u(even, odd);
+    for (; i < n; i += 16) {
+        size_t count = n - i < 16 ? n - i : 16;
+        greatest = v16_i_max_u(magnitudes(v16_f_load_n(x + i, count)), greatest);
+    }
+    return greatest;
 }
+
+QLM_INLINE v16i greatest_magnitudes(const float *x, size_t n) { return greater_magnitudes(v16_i_set1(0), x, n); }
 
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
 QLM_KERNEL(int, quantize_f32_8)
 (const float *x, size_t n, float scale, float zero, float lo, float hi, uint8_t *out)
-{ return quantize_span(x, n, scale, zero, lo, hi, 1, out); }
+{ return quantize_span(x, n, (struct codes){scale, zero, lo, hi}, 1, out); }
 
 QLM_KERNEL(int, quantize_f32_16)
 (const float *x, size_t n, float scale, float zero, float lo, float hi, uint16_t *out)
-{ return quantize_span(x, n, scale, zero, lo, hi, 2, out); }
+{ return quantize_span(x, n, (struct codes){scale, zero, lo, hi}, 2, out); }
 
 /* Groups of a multiple of 16 elements keep the alignment of the first. */
 QLM_INLINE int can_stream(int stream, const void *out, size_t n)
@@ -150,7 +163,7 @@ QLM_INLINE int can_stream(int stream, const void *out, size_t n)
 QLM_KERNEL(void, column_places_f32)
 (const float *scale, const float *zero, size_t n, float lo, float hi, float *inverse, float *start)
 {
-    float slack = grid_bounds_of(lo, hi).slack;
+    float slack = grid_bounds_of(lo, hi, hi - lo).slack;
     for (size_t i = 0; i < n; i += 16) {
         size_t count = n - i < 16 ? n - i : 16;
         struct place place = places_for(v16_f_load_n(scale + i, count), v16_f_load_n(zero + i, count), lo, hi, slack);
@@ -164,7 +177,12 @@ QLM_KERNEL(int, quantize_cols_f32_8)
  const float *start, uint8_t *out)
 {
     struct column_codes columns = {.x = x, .scale = scale, .zero = zero, .lo = lo, .hi = hi};
-    return inverse ? multiply_columns(&columns, n, inverse, start, out) : quantize_columns(columns, n, 1, out);
+    if (!inverse) return quantize_columns(columns, n, 1, out);
+    struct grid_bounds bounds = grid_bounds_of(lo, hi, hi - lo);
+    size_t whole = n / 64 * 64;
+    int bad;
+    FOR_SPAN(bounds.kind, bad = multiply_columns(&columns, n, inverse, start, &bounds, KIND, out))
+    return whole < n ? bad | divide_columns(&columns, whole, n - whole, out + whole) : bad;
 }
 
 QLM_KERNEL(int, quantize_cols_f32_16)

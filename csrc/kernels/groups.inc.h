@@ -2,8 +2,8 @@
  *
  * Groups are taken a batch at a time, in two steps: their parameters, a lane each, then their codes.  The parameters of
  * a batch come before the codes of the one before it, so that its loads and divisions, which wait, run beside work that
- * does not; and codes ask for the batch after the next, so that finding ranges reads L1.  Longer rows are batches of
- * one, whose codes come at once, as two of them would not stay in L1.
+ * does not; and codes ask for the batch after the next, so that finding ranges reads L1.  Longer rows come one by one,
+ * as two of them would not stay in L1.
  */
 #include "params.h"
 
@@ -103,12 +103,13 @@ QLM_INLINE void find_symmetric(const struct groups *s, size_t at, size_t count, 
         v16_f_store(b->inverse, v16_f_div(v16_f_set1(0x1p16f), scale));
 }
 
-/* Loops over lanes, of float64: compilers make vectors of them where their number is not known. */
+/* Loops over lanes, of float64: compilers make vectors of them where their number is not known, nor its bound. */
 QLM_INLINE void find_asymmetric(const struct groups *s, size_t at, size_t count, size_t n, struct batch *b)
 {
     struct bits_range bits = bits_range_of_each(s->x + at * n, count, n);
     v16f none = v16_f_set1(0.0f);
     v16f low = v16_f_min(v16_i_as_f(bits.lowest), none), high = v16_f_max(v16_i_as_f(bits.highest), none);
+    __asm__("" : "+r"(count));
     float lo[BATCH_GROUPS], hi[BATCH_GROUPS], scale[BATCH_GROUPS] = {0};
     int32_t zero[BATCH_GROUPS] = {0};
     double first = s->lo, last = s->hi;
@@ -129,21 +130,32 @@ QLM_INLINE void find_asymmetric(const struct groups *s, size_t at, size_t count,
 }
 
 /* A row by itself: lanes that are stored one by one and then read as a vector would wait for the stores. */
-QLM_INLINE void find_one(const struct groups *s, size_t at, size_t n, struct batch *b)
+struct row_bits {
+    int32_t highest;
+    uint32_t lowest; /* of symmetric codes the greatest magnitude */
+};
+
+/* Not inlined, so that these loops keep their accumulators in registers. */
+QLM_OUTLINE struct row_bits row_range(const float *x, size_t n)
 {
-    const float *x = s->x + at * n;
+    struct bits_range bits = bits_range_of(x, n);
+    return (struct row_bits){v16_i_reduce_max_s(bits.highest), v16_i_reduce_max_u(bits.lowest)};
+}
+
+QLM_OUTLINE struct row_bits row_magnitude(const float *x, size_t n)
+{ return (struct row_bits){0, v16_i_reduce_max_u(greatest_magnitudes(x, n))}; }
+
+QLM_INLINE struct codes find_row(const struct groups *s, enum origin origin, const float *x, size_t at)
+{
+    struct row_bits bits = origin == SYMMETRIC ? row_magnitude(x, s->n) : row_range(x, s->n);
     struct codes c = {.zero = s->middle, .lo = s->lo, .hi = s->hi};
     double first = s->lo, last = s->hi;
-    if (s->origin == SYMMETRIC) {
-        float amax = float_of_bits((int32_t)v16_i_reduce_max_u(greatest_magnitudes(x, n)));
-        c.scale = qlm_symmetric_scale(amax, s->bound);
+    if (origin == SYMMETRIC) {
+        c.scale = qlm_symmetric_scale(float_of_bits((int32_t)bits.lowest), s->bound);
         c.scale = s->half ? qlm_positive_half_up(c.scale) : qlm_bounded_scale(c.scale, s->bound);
     } else {
-        struct bits_range bits = bits_range_of(x, n);
-        int32_t highest = v16_i_reduce_max_s(bits.highest);
-        uint32_t lowest = v16_i_reduce_max_u(bits.lowest);
-        float hi = highest > 0 ? float_of_bits(highest) : 0.0f;
-        float lo = lowest > SIGN_BIT ? float_of_bits((int32_t)lowest) : 0.0f;
+        float hi = bits.highest > 0 ? float_of_bits(bits.highest) : 0.0f;
+        float lo = bits.lowest > SIGN_BIT ? float_of_bits((int32_t)bits.lowest) : 0.0f;
         c.scale = qlm_asymmetric_scale(lo, hi, last - first);
         if (s->half) c.scale = qlm_positive_half_up(c.scale);
         double zero = qlm_zero_point(lo, c.scale, first, last);
@@ -152,8 +164,14 @@ QLM_INLINE void find_one(const struct groups *s, size_t at, size_t n, struct bat
         s->found_zero[at] = (int32_t)zero;
     }
     s->found_scale[at] = c.scale;
+    return c;
+}
+
+QLM_INLINE void find_one(const struct groups *s, size_t at, size_t n, struct batch *b)
+{
+    struct codes c = find_row(s, s->origin, s->x + at * n, at);
     b->inverse[0] = inverse_for(c);
-    b->start[0] = start_for(c, s->bounds.slack);
+    b->start[0] = start_for(c.zero, s->bounds.slack);
     b->zero[0] = c.zero;
 }
 
@@ -192,7 +210,8 @@ QLM_OUTLINE int divide_group(const struct groups *s, size_t g, float zero, size_
 }
 
 /* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
-QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g, int zeros)
+QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g, int zeros,
+                             enum span_kind kind)
 {
     const float *x = s->x + (at + g) * SHORT_GROUP;
     struct place first = group_place(b, g, zeros), second = group_place(b, g + 1, zeros);
@@ -201,29 +220,32 @@ QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct bat
     if (near_step(&places, &s->bounds))
         return divide_group(s, at + g, b->zero[g], 0, SHORT_GROUP) |
                divide_group(s, at + g + 1, b->zero[g + 1], 0, SHORT_GROUP);
-    store_bytes(s->out + (at + g) * SHORT_GROUP, &places, &s->bounds);
+    store_bytes(s->out + (at + g) * SHORT_GROUP, &places, &s->bounds, kind);
     return 0;
 }
 
 QLM_INLINE int group_to_bytes(const struct groups *s, size_t g, size_t n, const struct place *p, float zero,
-                              size_t ahead)
+                              enum span_kind kind, size_t ahead)
 {
     struct codes codes = {s->scale[g], zero, s->lo, s->hi};
-    return blocks_to_bytes(s->x + g * n, n, p, &s->bounds, codes, ahead, s->out + g * n);
+    const float *x = s->x + g * n;
+    uint8_t *out = s->out + g * n;
+    return blocks_to_bytes(x, n, p, &s->bounds, codes, kind, ahead, out) |
+           rest_to_bytes(x, n, p, &s->bounds, codes, out);
 }
 
 QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, size_t n, const struct batch *b,
-                              int zeros, size_t ahead)
+                              int zeros, enum span_kind kind, size_t ahead)
 {
     size_t g = 0;
     int bad = 0;
     for (; n == SHORT_GROUP && g + 2 <= count; g += 2) {
         ask_for(s->x + (at + g) * n, ahead);
-        bad |= pair_to_bytes(s, at, b, g, zeros);
+        bad |= pair_to_bytes(s, at, b, g, zeros, kind);
     }
     for (; g < count; g++) {
         struct place place = group_place(b, g, zeros);
-        bad |= group_to_bytes(s, at + g, n, &place, b->zero[g], ahead);
+        bad |= group_to_bytes(s, at + g, n, &place, b->zero[g], kind, ahead);
     }
     return bad;
 }
@@ -232,35 +254,86 @@ QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, s
 
 QLM_INLINE size_t least_of(size_t a, size_t b) { return a < b ? a : b; }
 
-/* n is s->n, or the constant 32, for a loop of its own. */
-QLM_INLINE int groups_to_bytes(const struct groups *s, size_t n, int zeros)
+/* `n` is s->n, or the constant 32. */
+QLM_INLINE int groups_to_bytes(const struct groups *s, size_t n, int zeros, enum span_kind kind)
 {
     struct batch batches[2];
-    size_t fitting = n <= BATCH_FLOATS / BATCH_GROUPS ? BATCH_GROUPS : n <= BATCH_FLOATS ? BATCH_FLOATS / n : 1;
-    size_t batch = s->origin == GIVEN ? BATCH_GROUPS : fitting;
-    size_t lag = s->origin == GIVEN || n <= BATCH_FLOATS ? batch : 0,
-           ahead = s->origin == GIVEN ? 0 : (lag + batch) * n;
-    v16f zero = v16_f_set1(s->middle), start = v16_f_set1((s->middle - s->lo + 0.5f) * 0x1p16f + s->bounds.slack);
+    size_t fitting = n <= BATCH_FLOATS / BATCH_GROUPS ? BATCH_GROUPS : BATCH_FLOATS / n;
+    size_t batch = s->origin == GIVEN ? BATCH_GROUPS : fitting, ahead = s->origin == GIVEN ? 0 : 2 * batch * n;
+    v16f zero = v16_f_set1(s->middle), start = v16_f_set1(start_for(s->middle, s->bounds.slack));
     int bad = 0, odd = 0;
     for (int i = 0; i < 2; i++) {
         v16_f_store(batches[i].zero, zero);
         v16_f_store(batches[i].start, start);
     }
-    for (size_t at = 0; at < s->count + lag; at += batch, odd = !odd) {
+    for (size_t at = 0; at < s->count + batch; at += batch, odd = !odd) {
         if (at < s->count) take_parameters(s, at, least_of(batch, s->count - at), n, &batches[odd]);
-        if (at < lag) continue;
-        bad |= batch_to_bytes(s, at - lag, least_of(batch, s->count + lag - at), n, &batches[lag ? !odd : odd], zeros,
-                              ahead);
+        if (at < batch) continue;
+        size_t count = least_of(batch, s->count + batch - at);
+        bad |= batch_to_bytes(s, at - batch, count, n, &batches[!odd], zeros, kind, ahead);
     }
     return bad;
 }
 
-QLM_INLINE int quantize_groups(struct groups *s, int stream, int zeros)
+/* Each is a function, so that its loops have all registers, and works on a copy of the struct: codes are bytes, which
+ * might lie in the caller's. */
+#define GROUPS_LOOP(name, from, zeros, kind)                                                                           \
+    QLM_OUTLINE int name(const struct groups *given)                                                                   \
+    {                                                                                                                  \
+        struct groups s = *given;                                                                                      \
+        s.origin = from;                                                                                               \
+        return groups_to_bytes(&s, s.n, zeros, kind);                                                                  \
+    }                                                                                                                  \
+    QLM_OUTLINE int name##_short(const struct groups *given)                                                           \
+    {                                                                                                                  \
+        struct groups s = *given;                                                                                      \
+        s.origin = from;                                                                                               \
+        s.n = SHORT_GROUP;                                                                                             \
+        return groups_to_bytes(&s, SHORT_GROUP, zeros, kind);                                                          \
+    }
+
+GROUPS_LOOP(given_to_int8, GIVEN, 0, SPAN_INT8)
+GROUPS_LOOP(given_without_zeros, GIVEN, 0, SPAN_OTHER)
+GROUPS_LOOP(given_with_zeros, GIVEN, 1, SPAN_OTHER)
+GROUPS_LOOP(symmetric_to_int8, SYMMETRIC, 0, SPAN_SYMMETRIC)
+GROUPS_LOOP(symmetric_to_other, SYMMETRIC, 0, SPAN_OTHER)
+GROUPS_LOOP(asymmetric_to_uint8, ASYMMETRIC, 1, SPAN_UINT8)
+GROUPS_LOOP(asymmetric_to_int8, ASYMMETRIC, 1, SPAN_INT8)
+GROUPS_LOOP(asymmetric_to_other, ASYMMETRIC, 1, SPAN_OTHER)
+
+#define GROUPS_RUN(name, s) ((s)->n == SHORT_GROUP ? name##_short(s) : name(s))
+
+QLM_INLINE void begin_groups(struct groups *s, float farthest, int stream)
 {
-    s->bounds = grid_bounds_of(s->lo, s->hi);
+    s->bounds = grid_bounds_of(s->lo, s->hi, farthest);
     s->bounds.stream = can_stream(stream, s->out, s->n);
-    int bad = s->n == SHORT_GROUP ? groups_to_bytes(s, SHORT_GROUP, zeros) : groups_to_bytes(s, s->n, zeros);
+}
+
+QLM_INLINE int end_groups(const struct groups *s, int bad)
+{
     if (s->bounds.stream) streams_end();
+    return bad;
+}
+
+/* Groups so long that they come one by one: two of them would not stay in L1. */
+QLM_INLINE int given_to_bytes(const struct groups *s)
+{
+    int bad = 0;
+    for (size_t g = 0; g < s->count; g++) {
+        struct codes codes = {s->scale[g], s->zero ? (float)s->zero[g] : 0.0f, s->lo, s->hi};
+        bad |= span_within(s->x + g * s->n, s->n, codes, &s->bounds, 0, s->out + g * s->n);
+    }
+    return bad;
+}
+
+QLM_INLINE int found_to_bytes(const struct groups *s, enum origin origin)
+{
+    int bad = 0;
+    for (size_t g = 0; g < s->count; g++) {
+        const float *x = s->x + g * s->n;
+        struct codes codes = find_row(s, origin, x, g);
+        bad |= span_within(x, s->n, codes, &s->bounds, s->n, s->out + g * s->n);
+    }
     return bad;
 }
 
@@ -268,9 +341,11 @@ QLM_KERNEL(int, quantize_groups_f32_8)
 (const float *x, size_t groups, size_t n, const float *scale, const int32_t *zero, float lo, float hi, uint8_t *out,
  int stream)
 {
-    struct groups s = {
-        .x = x, .count = groups, .n = n, .origin = GIVEN, .lo = lo, .hi = hi, .scale = scale, .zero = zero, .out = out};
-    return zero ? quantize_groups(&s, stream, 1) : quantize_groups(&s, stream, 0);
+    struct groups s = {.x = x, .count = groups, .n = n, .lo = lo, .hi = hi, .scale = scale, .zero = zero, .out = out};
+    begin_groups(&s, zero ? hi - lo : farthest_of(0.0f, lo, hi), stream);
+    if (n > BATCH_FLOATS) return end_groups(&s, given_to_bytes(&s));
+    if (zero) return end_groups(&s, GROUPS_RUN(given_with_zeros, &s));
+    return end_groups(&s, s.bounds.kind == SPAN_INT8 ? GROUPS_RUN(given_to_int8, &s) : GROUPS_RUN(given_without_zeros, &s));
 }
 
 QLM_KERNEL(int, quantize_symmetric_f32_8)
@@ -279,7 +354,6 @@ QLM_KERNEL(int, quantize_symmetric_f32_8)
     struct groups s = {.x = x,
                        .count = groups,
                        .n = n,
-                       .origin = SYMMETRIC,
                        .lo = middle - bound,
                        .hi = middle + bound,
                        .bound = bound,
@@ -288,7 +362,10 @@ QLM_KERNEL(int, quantize_symmetric_f32_8)
                        .scale = scale,
                        .found_scale = scale,
                        .out = out};
-    return quantize_groups(&s, stream, 0);
+    begin_groups(&s, bound, stream);
+    if (n > BATCH_FLOATS) return end_groups(&s, found_to_bytes(&s, SYMMETRIC));
+    int to_int8 = s.bounds.kind == SPAN_SYMMETRIC;
+    return end_groups(&s, to_int8 ? GROUPS_RUN(symmetric_to_int8, &s) : GROUPS_RUN(symmetric_to_other, &s));
 }
 
 QLM_KERNEL(int, quantize_asymmetric_f32_8)
@@ -298,7 +375,6 @@ QLM_KERNEL(int, quantize_asymmetric_f32_8)
     struct groups s = {.x = x,
                        .count = groups,
                        .n = n,
-                       .origin = ASYMMETRIC,
                        .lo = lo,
                        .hi = hi,
                        .half = half,
@@ -306,5 +382,9 @@ QLM_KERNEL(int, quantize_asymmetric_f32_8)
                        .found_scale = scale,
                        .found_zero = zero,
                        .out = out};
-    return quantize_groups(&s, stream, 1);
+    begin_groups(&s, hi - lo, stream);
+    if (n > BATCH_FLOATS) return end_groups(&s, found_to_bytes(&s, ASYMMETRIC));
+    if (s.bounds.kind == SPAN_UINT8) return end_groups(&s, GROUPS_RUN(asymmetric_to_uint8, &s));
+    if (s.bounds.kind == SPAN_INT8) return end_groups(&s, GROUPS_RUN(asymmetric_to_int8, &s));
+    return end_groups(&s, GROUPS_RUN(asymmetric_to_other, &s));
 }

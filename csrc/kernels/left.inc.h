@@ -7,7 +7,7 @@
 
 QLM_KERNEL(int, left_quantize)
 (const float *x, size_t n, float scale, float zero, float lo, float hi, void *a)
-{ return quantize_span(x, n, scale, zero, lo, hi, LEFT_BYTES, a); }
+{ return quantize_span(x, n, (struct codes){scale, zero, lo, hi}, LEFT_BYTES, a); }
 
 QLM_KERNEL(int, left_quantize_cols)
 (const float *x, size_t n, const float *scale, float zero, float lo, float hi, void *a)

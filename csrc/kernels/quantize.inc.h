@@ -1,71 +1,117 @@
 /* quantize.inc.h: float32 to codes, for the quantize kernels and for the left operand of an int8 product.
  *
  * Division is slow, so a span is multiplied by the reciprocal, and divided only where that could give another code.
- * That gives the place i = rint(fma(x, 2^16 fl(1 / s), c)), c = 2^16 (zero - lo + 1/2) + slack, of x among the codes:
- * its high 16 bits are code - lo, to be clamped, its low 16 bits tell how far x is from the next lower step.
+ * That gives the place i = rint(fma(x, 2^16 fl(1 / s), c)), c = 2^16 (zero + 1/2) + slack, of x among the codes: its
+ * high 16 bits, signed, are the code, to be clamped, its low 16 bits tell how far x is from the next lower step.
  *
- * In exact arithmetic let v = x / s, L = hi - lo <= 255, lo <= zero <= hi, u = 2^-24; places are in units of 2^-16
- * codes, and slack is left out.  The quotient d = fl(v), which defines the code, is off by at most 2^16 u |v| =
- * |v| / 256; the reciprocal makes x fl(1 / s) off by as much (it is normal, or not used); the sum is below 2^24, so fma
- * and rint together are off by at most 3/4.  The code is a step function of d; its steps are at whole multiples of
- * 2^16, where |v| <= L + 1/2.  If i and d are on different sides of a step (or d is on it), i is no farther from the
- * step than from d: less than E = (L + 1) / 128 + 3/4, so with slack = floor(E) the low 16 bits of i are within 0 .. 2
- * slack, and that is the test.  Beyond the last step both are clamped, as both are monotone in x.  Where x is NaN or
- * infinite, or the place is no int32, v16_i_fixed makes the low bits zero, so these divide too; and a reciprocal that
- * may not be used is NaN, which divides all.
+ * In exact arithmetic let v = x / s, lo <= zero <= hi, D the farthest of lo and hi from zero, u = 2^-24; places are in
+ * units of 2^-16 codes, and slack is left out.  The quotient d = fl(v), which defines the code, is off by at most
+ * 2^16 u |v| = |v| / 256; the reciprocal makes x fl(1 / s) off by as much (it is normal, or not used); codes are bytes,
+ * so the sum is below 2^24, and fma and rint together are off by at most 3/4.  The code is a step function of d; its
+ * steps are at whole multiples of 2^16, where |v| <= D - 1/2.  If i and d are on different sides of a step (or d is on
+ * it), i is no farther from the step than from d: less than E = D / 128 + 3/4, so with slack = floor(E) the low 16 bits
+ * of i are within 0 .. 2 slack, and that is the test.  Beyond the last step both are clamped, as both are monotone in
+ * x.  Where x is NaN or infinite, or the place is no int32, v16_i_fixed makes the low bits zero, so these divide too;
+ * and a reciprocal that may not be used is NaN, which divides all.
+ *
+ * Packing to bytes of the codes' kind clamps to all that such bytes hold, and int8 and uint8 codes mostly span that:
+ * what the span leaves out (the -128 of symmetric codes, all past four bits) takes an instruction for each end.
  */
 struct codes {
     float scale, zero, lo, hi; /* for dividing */
 };
 
+/* Spans that have a loop of their own: all of uint8, all of int8, int8 without the least, and any other. */
+enum span_kind { SPAN_UINT8, SPAN_INT8, SPAN_SYMMETRIC, SPAN_OTHER };
+
+/* `call`, an expression, with its argument KIND a constant. */
+#define FOR_SPAN(kind, call)                                                                                           \
+    switch (kind) {                                                                                                    \
+    case SPAN_UINT8: {                                                                                                 \
+        enum { KIND = SPAN_UINT8 };                                                                                    \
+        call;                                                                                                          \
+        break;                                                                                                         \
+    }                                                                                                                  \
+    case SPAN_INT8: {                                                                                                  \
+        enum { KIND = SPAN_INT8 };                                                                                     \
+        call;                                                                                                          \
+        break;                                                                                                         \
+    }                                                                                                                  \
+    case SPAN_SYMMETRIC: {                                                                                             \
+        enum { KIND = SPAN_SYMMETRIC };                                                                                \
+        call;                                                                                                          \
+        break;                                                                                                         \
+    }                                                                                                                  \
+    default: {                                                                                                         \
+        enum { KIND = SPAN_OTHER };                                                                                    \
+        call;                                                                                                          \
+    }                                                                                                                  \
+    }
+
 /* What spans that share their bounds share, whatever their scales. */
 struct grid_bounds {
     float slack;
-    v16i border;     /* 2 slack + 1 */
-    v64b top, first; /* hi - lo, lo */
-    v16i top_word, first_word;
+    v16i border; /* 2 slack + 1 */
+    enum span_kind kind;
+    int signed_bytes;
+    v64b least, most; /* lo, hi */
+    v16i least_word, most_word;
     int stream; /* store past the caches */
 };
+
+QLM_INLINE enum span_kind span_kind_of(float lo, float hi)
+{
+    if (lo == 0.0f && hi == 255.0f) return SPAN_UINT8;
+    if (hi == 127.0f && (lo == -128.0f || lo == -127.0f)) return lo == -128.0f ? SPAN_INT8 : SPAN_SYMMETRIC;
+    return SPAN_OTHER;
+}
 
 struct place {
     v16f inverse, start; /* 2^16 fl(1 / s), c */
 };
 
-QLM_INLINE struct grid_bounds grid_bounds_of(float lo, float hi)
+/* farthest: at least D. */
+QLM_INLINE struct grid_bounds grid_bounds_of(float lo, float hi, float farthest)
 {
-    float slack = (float)(int)((hi - lo + 1.0f) * 0x1p-7f + 0.75f);
+    float slack = (float)(int)(farthest * 0x1p-7f + 0.75f);
     return (struct grid_bounds){.slack = slack,
                                 .border = v16_i_set1(2 * (int)slack + 1),
-                                .top = v64_b_set1((int)(hi - lo)),
-                                .first = v64_b_set1((int)lo),
-                                .top_word = v16_i_set1((int)(hi - lo)),
-                                .first_word = v16_i_set1((int)lo)};
+                                .kind = span_kind_of(lo, hi),
+                                .signed_bytes = lo < 0.0f,
+                                .least = v64_b_set1((int)lo),
+                                .most = v64_b_set1((int)hi),
+                                .least_word = v16_i_set1((int)lo),
+                                .most_word = v16_i_set1((int)hi)};
 }
+
+QLM_INLINE float farthest_of(float zero, float lo, float hi) { return hi - zero > zero - lo ? hi - zero : zero - lo; }
+
+QLM_INLINE int are_bytes(float lo, float hi) { return lo < 0.0f ? lo >= -128.0f && hi <= 127.0f : hi <= 255.0f; }
 
 /* Of one span: branches that are foreseen take no time, where masks would make the first block wait for them. */
 QLM_INLINE float inverse_for(struct codes c)
 {
     float inverse = 1.0f / c.scale;
     int normal = inverse >= 0x1p-126f && inverse <= 0x1p111f;
-    if (!normal || !(c.zero >= c.lo && c.zero <= c.hi && c.hi - c.lo <= 255.0f)) return __builtin_nanf("");
+    if (!normal || !(c.zero >= c.lo && c.zero <= c.hi && are_bytes(c.lo, c.hi))) return __builtin_nanf("");
     return inverse * 0x1p16f;
 }
 
-QLM_INLINE float start_for(struct codes c, float slack) { return (c.zero - c.lo + 0.5f) * 0x1p16f + slack; }
+QLM_INLINE float start_for(float zero, float slack) { return (zero + 0.5f) * 0x1p16f + slack; }
 
 QLM_INLINE struct place place_for(struct codes c, float slack)
-{ return (struct place){v16_f_set1(inverse_for(c)), v16_f_set1(start_for(c, slack))}; }
+{ return (struct place){v16_f_set1(inverse_for(c)), v16_f_set1(start_for(c.zero, slack))}; }
 
 /* The same of 16 spans, a lane each. */
 QLM_INLINE struct place places_for(v16f scale, v16f zero, float lo, float hi, float slack)
 {
-    v16f inverse = v16_f_div(v16_f_set1(1.0f), scale), below = v16_f_sub(zero, v16_f_set1(lo));
+    v16f inverse = v16_f_div(v16_f_set1(1.0f), scale);
     v16m normal = v16_m_and(v16_f_ge(inverse, v16_f_set1(0x1p-126f)), v16_f_le(inverse, v16_f_set1(0x1p111f)));
-    v16m inside = v16_m_and(v16_f_ge(below, v16_f_set1(0.0f)), v16_f_le(zero, v16_f_set1(hi)));
+    v16m inside = v16_m_and(v16_f_ge(zero, v16_f_set1(lo)), v16_f_le(zero, v16_f_set1(hi)));
     v16f unusable = v16_f_set1(__builtin_nanf("")), unit = v16_f_set1(0x1p16f);
     inverse = v16_f_select(v16_m_and(normal, inside), v16_f_mul(inverse, unit), unusable);
-    v16f start = v16_f_add(v16_f_mul(v16_f_add(below, v16_f_set1(0.5f)), unit), v16_f_set1(slack));
-    return (struct place){hi - lo <= 255.0f ? inverse : unusable, start};
+    v16f start = v16_f_add(v16_f_mul(v16_f_add(zero, v16_f_set1(0.5f)), unit), v16_f_set1(slack));
+    return (struct place){are_bytes(lo, hi) ? inverse : unusable, start};
 }
 
 QLM_INLINE v16i clamp_codes(v16f rounded, v16f zero, v16f lo, v16f hi)
@@ -128,28 +174,39 @@ QLM_INLINE int near_step(const struct places *p, const struct grid_bounds *b)
 { return __builtin_expect(v64_any_low(p->part[0], p->part[1], p->part[2], p->part[3], b->border), 0); }
 
 /* Clamped even by a range that was just found in x: another thread may have changed x since. */
-QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b)
-{ return v64_b_add(v64_b_min(v64_high8(p->part[0], p->part[1], p->part[2], p->part[3]), b->top), b->first); }
-
-/* A branch that is always the same one costs less than two loops of each kind. */
-QLM_INLINE void store_bytes(uint8_t *out, const struct places *p, const struct grid_bounds *b)
+QLM_INLINE v64b bytes_at(const struct places *p, const struct grid_bounds *b, enum span_kind kind)
 {
-    if (b->stream)
-        v64_b_stream(out, bytes_at(p, b));
-    else
-        v64_b_store(out, bytes_at(p, b));
+    int signed_bytes = kind == SPAN_OTHER ? b->signed_bytes : kind != SPAN_UINT8;
+    v64b bytes = v64_high8(p->part[0], p->part[1], p->part[2], p->part[3], signed_bytes);
+    if (kind == SPAN_SYMMETRIC || kind == SPAN_OTHER) bytes = v64_b_max(bytes, b->least, signed_bytes);
+    return kind == SPAN_OTHER ? v64_b_min(bytes, b->most, signed_bytes) : bytes;
 }
 
-/* n <= 64: a constant 64 leaves only whole loads and stores. */
-QLM_INLINE int block_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
-                              struct codes c, uint8_t *out)
+/* A branch that is always the same one costs less than two loops of each kind. */
+QLM_INLINE void store_bytes(uint8_t *out, const struct places *p, const struct grid_bounds *b, enum span_kind kind)
+{
+    if (b->stream)
+        v64_b_stream(out, bytes_at(p, b, kind));
+    else
+        v64_b_store(out, bytes_at(p, b, kind));
+}
+
+QLM_INLINE int block_to_bytes(const float *x, const struct place *p, const struct grid_bounds *b, struct codes c,
+                              enum span_kind kind, uint8_t *out)
+{
+    struct places places = places_of(x, 64, p);
+    if (near_step(&places, b)) return divide_span_to_bytes(x, 64, c, out);
+    store_bytes(out, &places, b, kind);
+    return 0;
+}
+
+/* n < 64.  One loop needs no kind: this is not worth a copy for each. */
+QLM_INLINE int part_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                             struct codes c, uint8_t *out)
 {
     struct places places = places_of(x, n, p);
     if (near_step(&places, b)) return divide_span_to_bytes(x, n, c, out);
-    if (n < 64)
-        v64_b_store_part(out, n, bytes_at(&places, b));
-    else
-        store_bytes(out, &places, b);
+    v64_b_store_part(out, n, bytes_at(&places, b, SPAN_OTHER));
     return 0;
 }
 
@@ -157,9 +214,9 @@ QLM_INLINE void store_words(uint16_t *out, size_t n, size_t part, v16i place, co
 {
     size_t count = part_count(n, part);
     if (count < 16)
-        v16_store_high16_part(count ? out + 16 * part : out, count, place, b->top_word, b->first_word);
+        v16_store_high16_part(count ? out + 16 * part : out, count, place, b->least_word, b->most_word);
     else
-        v16_store_high16(out + 16 * part, place, b->top_word, b->first_word);
+        v16_store_high16(out + 16 * part, place, b->least_word, b->most_word);
 }
 
 QLM_INLINE int block_to_words(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
@@ -181,16 +238,21 @@ QLM_INLINE void ask_for(const float *x, size_t ahead)
 }
 
 QLM_INLINE int blocks_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
-                               struct codes c, size_t ahead, uint8_t *out)
+                               struct codes c, enum span_kind kind, size_t ahead, uint8_t *out)
 {
-    size_t i = 0;
     int bad = 0;
-    for (; i + 64 <= n; i += 64) {
+    for (size_t i = 0; i + 64 <= n; i += 64) {
         ask_for(x + i, ahead);
-        bad |= block_to_bytes(x + i, 64, p, b, c, out + i);
+        bad |= block_to_bytes(x + i, p, b, c, kind, out + i);
     }
-    if (i < n) bad |= block_to_bytes(x + i, n - i, p, b, c, out + i);
     return bad;
+}
+
+QLM_INLINE int rest_to_bytes(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
+                             struct codes c, uint8_t *out)
+{
+    size_t whole = n / 64 * 64;
+    return whole < n ? part_to_bytes(x + whole, n - whole, p, b, c, out + whole) : 0;
 }
 
 QLM_INLINE int blocks_to_words(const float *x, size_t n, const struct place *p, const struct grid_bounds *b,
@@ -203,15 +265,32 @@ QLM_INLINE int blocks_to_words(const float *x, size_t n, const struct place *p, 
     return bad;
 }
 
-QLM_INLINE int quantize_span(const float *x, size_t n, float scale, float zero, float lo, float hi, int bytes,
-                             void *out)
+QLM_INLINE int span_to_words(const float *x, size_t n, struct codes c, uint16_t *out)
 {
-    struct grid_bounds bounds = grid_bounds_of(lo, hi);
-    struct codes codes = {scale, zero, lo, hi};
-    struct place place = place_for(codes, bounds.slack);
-    return bytes == 1 ? blocks_to_bytes(x, n, &place, &bounds, codes, 0, out)
-                      : blocks_to_words(x, n, &place, &bounds, codes, out);
+    struct grid_bounds bounds = grid_bounds_of(c.lo, c.hi, farthest_of(c.zero, c.lo, c.hi));
+    struct place place = place_for(c, bounds.slack);
+    return blocks_to_words(x, n, &place, &bounds, c, out);
 }
+
+/* By bounds that were made with a D at least the codes'. */
+QLM_INLINE int span_within(const float *x, size_t n, struct codes c, const struct grid_bounds *b, size_t ahead,
+                           uint8_t *out)
+{
+    struct place place = place_for(c, b->slack);
+    int bad;
+    FOR_SPAN(b->kind, bad = blocks_to_bytes(x, n, &place, b, c, KIND, ahead, out))
+    return bad | rest_to_bytes(x, n, &place, b, c, out);
+}
+
+QLM_INLINE int span_to_bytes(const float *x, size_t n, struct codes c, int stream, uint8_t *out)
+{
+    struct grid_bounds bounds = grid_bounds_of(c.lo, c.hi, farthest_of(c.zero, c.lo, c.hi));
+    bounds.stream = stream;
+    return span_within(x, n, c, &bounds, 0, out);
+}
+
+QLM_INLINE int quantize_span(const float *x, size_t n, struct codes c, int bytes, void *out)
+{ return bytes == 1 ? span_to_bytes(x, n, c, 0, out) : span_to_words(x, n, c, out); }
 
 /* ---- columns -------------------------------------------------------------------------------------------------- */
 
@@ -255,21 +334,19 @@ QLM_INLINE v16i column_place(const float *x, const float *inverse, const float *
 
 /* The reciprocals of several rows' scales are made once (column_places_f32). */
 QLM_INLINE int multiply_columns(const struct column_codes *c, size_t n, const float *inverse, const float *start,
-                                uint8_t *out)
+                                const struct grid_bounds *b, enum span_kind kind, uint8_t *out)
 {
-    struct grid_bounds bounds = grid_bounds_of(c->lo, c->hi);
-    size_t i = 0;
     int bad = 0;
-    for (; i + 64 <= n; i += 64) {
+    for (size_t i = 0; i + 64 <= n; i += 64) {
         const float *x = c->x + i, *in = inverse + i, *from = start + i;
         struct places places = {{column_place(x, in, from), column_place(x + 16, in + 16, from + 16),
                                  column_place(x + 32, in + 32, from + 32), column_place(x + 48, in + 48, from + 48)}};
-        if (near_step(&places, &bounds))
+        if (near_step(&places, b))
             bad |= divide_columns(c, i, 64, out + i);
         else
-            v64_b_store(out + i, bytes_at(&places, &bounds));
+            v64_b_store(out + i, bytes_at(&places, b, kind));
     }
-    return i < n ? bad | divide_columns(c, i, n - i, out + i) : bad;
+    return bad;
 }
 
 /* The interval grid: clamp(floor((x - min) / scale), 0, levels - 1) in float64.  The same in float32 by the reciprocal,

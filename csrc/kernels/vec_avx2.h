@@ -48,9 +48,17 @@ QLM_INLINE v16f v16_f_set1(float value) { return QLM_AVX2_BOTH(v16f, _mm256_set1
 QLM_INLINE v16i v16_i_set1(int32_t value)
 { return QLM_AVX2_BOTH(v16i, _mm256_set1_epi32(value), _mm256_set1_epi32(value)); }
 
-#define v16_f_load_once v16_f_load
-
 QLM_INLINE v16f v16_f_load(const float *p) { return QLM_AVX2_BOTH(v16f, _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+
+/* Two loads a cycle are all there is, and compilers fold a load into each instruction that uses it. */
+QLM_INLINE v16f v16_f_load_once(const float *p)
+{
+    v16f x = v16_f_load(p);
+    __asm__("" : "+x"(x.lo), "+x"(x.hi));
+    return x;
+}
+
+#define v16_i_keep(v) __asm__("" : "+x"((v).lo), "+x"((v).hi))
 
 QLM_INLINE v16f v16_f_load_half(const uint16_t *p)
 {
@@ -283,16 +291,17 @@ QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
  * instruction less than shifting both and packing, and fewer on the ports that shift and shuffle. */
 QLM_INLINE __m256i v16_avx2_high_words(v16i a) { return _mm256_blend_epi16(_mm256_srli_epi32(a.lo, 16), a.hi, 0xAA); }
 
-QLM_INLINE __m256i v16_avx2_high8(v16i a, v16i b)
+QLM_INLINE __m256i v16_avx2_high8(v16i a, v16i b, int signed_bytes)
 {
-    __m256i mixed = _mm256_packus_epi16(v16_avx2_high_words(a), v16_avx2_high_words(b));
+    __m256i first = v16_avx2_high_words(a), second = v16_avx2_high_words(b);
+    __m256i mixed = signed_bytes ? _mm256_packs_epi16(first, second) : _mm256_packus_epi16(first, second);
     __m256i apart = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6, 1, 3, 5, 7, 8,
                                      10, 12, 14, 9, 11, 13, 15);
     return _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(mixed, apart), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
-{ return QLM_AVX2_BOTH(v64b, v16_avx2_high8(a, b), v16_avx2_high8(c, d)); }
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d, int signed_bytes)
+{ return QLM_AVX2_BOTH(v64b, v16_avx2_high8(a, b, signed_bytes), v16_avx2_high8(c, d, signed_bytes)); }
 
 QLM_INLINE __m256i v16_avx2_low_bytes(v16i a, v16i b)
 {
@@ -308,8 +317,17 @@ QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
 QLM_INLINE v64b v64_b_set1(int value)
 { return QLM_AVX2_BOTH(v64b, _mm256_set1_epi8((char)value), _mm256_set1_epi8((char)value)); }
 
-QLM_AVX2_BINARY(v64_b_min, v64b, v64b, _mm256_min_epu8)
+QLM_AVX2_BINARY(v64_avx2_min_s, v64b, v64b, _mm256_min_epi8)
+QLM_AVX2_BINARY(v64_avx2_min_u, v64b, v64b, _mm256_min_epu8)
+QLM_AVX2_BINARY(v64_avx2_max_s, v64b, v64b, _mm256_max_epi8)
+QLM_AVX2_BINARY(v64_avx2_max_u, v64b, v64b, _mm256_max_epu8)
 QLM_AVX2_BINARY(v64_b_add, v64b, v64b, _mm256_add_epi8)
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b, int signed_bytes)
+{ return signed_bytes ? v64_avx2_min_s(a, b) : v64_avx2_min_u(a, b); }
+
+QLM_INLINE v64b v64_b_max(v64b a, v64b b, int signed_bytes)
+{ return signed_bytes ? v64_avx2_max_s(a, b) : v64_avx2_max_u(a, b); }
 
 QLM_INLINE void v64_b_store(uint8_t *p, v64b a)
 {
@@ -339,21 +357,21 @@ QLM_INLINE void v16_f_stream(float *p, v16f a)
 
 QLM_INLINE void streams_end(void) { _mm_sfence(); }
 
-QLM_INLINE __m256i v16_avx2_high16(v16i a, v16i top, v16i first)
+QLM_INLINE __m256i v16_avx2_high16(v16i a, v16i least, v16i most)
 {
-    v16i whole = QLM_AVX2_BOTH(v16i, _mm256_srai_epi32(a.lo, 16), _mm256_srai_epi32(a.hi, 16));
-    /* `top` and `first` are the same in each lane and have no more than 16 bits, so packing them keeps them. */
-    __m256i words = _mm256_min_epu16(_mm256_packus_epi32(whole.lo, whole.hi), _mm256_packus_epi32(top.lo, top.lo));
-    words = _mm256_add_epi16(words, _mm256_packs_epi32(first.lo, first.lo));
+    __m256i words = _mm256_packs_epi32(_mm256_srai_epi32(a.lo, 16), _mm256_srai_epi32(a.hi, 16));
+    /* The bounds are the same in each lane, of 16 bits, so packing them keeps them. */
+    words = _mm256_max_epi16(words, _mm256_packs_epi32(least.lo, least.lo));
+    words = _mm256_min_epi16(words, _mm256_packs_epi32(most.lo, most.lo));
     return _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
 }
 
-QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
-{ _mm256_storeu_si256((__m256i *)p, v16_avx2_high16(a, top, first)); }
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i least, v16i most)
+{ _mm256_storeu_si256((__m256i *)p, v16_avx2_high16(a, least, most)); }
 
-QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i least, v16i most)
 {
-    __m256i whole = v16_avx2_high16(a, top, first);
+    __m256i whole = v16_avx2_high16(a, least, most);
     v16_avx2_copy(p, &whole, n * 2);
 }
 

@@ -36,6 +36,8 @@ QLM_INLINE v16f v16_f_load_once(const float *p)
     return x;
 }
 
+#define v16_i_keep(v) __asm__("" : "+v"(v))
+
 QLM_INLINE v16f v16_f_load_part(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v16_m_first(n), p); }
 
 QLM_INLINE v16i v16_i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
@@ -169,12 +171,13 @@ QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
     return _mm512_cmplt_epu16_mask(least, bound) != 0;
 }
 
-/* vpackuswb takes eight words of each operand in turn, so the result's eight parts come out of order. */
-QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+/* Packing takes eight words of each operand in turn, so the result's eight parts come out of order. */
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d, int signed_bytes)
 {
     v16i high = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
                                  19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-    v64b mixed = _mm512_packus_epi16(_mm512_permutex2var_epi16(a, high, b), _mm512_permutex2var_epi16(c, high, d));
+    v16i first = _mm512_permutex2var_epi16(a, high, b), second = _mm512_permutex2var_epi16(c, high, d);
+    v64b mixed = signed_bytes ? _mm512_packs_epi16(first, second) : _mm512_packus_epi16(first, second);
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), mixed);
 }
 
@@ -188,7 +191,11 @@ QLM_INLINE v64b v64_low8(v16i a, v16i b, v16i c, v16i d)
 
 QLM_INLINE v64b v64_b_set1(int value) { return _mm512_set1_epi8((char)value); }
 
-QLM_INLINE v64b v64_b_min(v64b a, v64b b) { return _mm512_min_epu8(a, b); }
+QLM_INLINE v64b v64_b_min(v64b a, v64b b, int signed_bytes)
+{ return signed_bytes ? _mm512_min_epi8(a, b) : _mm512_min_epu8(a, b); }
+
+QLM_INLINE v64b v64_b_max(v64b a, v64b b, int signed_bytes)
+{ return signed_bytes ? _mm512_max_epi8(a, b) : _mm512_max_epu8(a, b); }
 
 QLM_INLINE v64b v64_b_add(v64b a, v64b b) { return _mm512_add_epi8(a, b); }
 
@@ -217,17 +224,14 @@ QLM_INLINE void v16_f_stream(float *p, v16f a)
 
 QLM_INLINE void streams_end(void) { _mm_sfence(); }
 
-QLM_INLINE __m256i v16_avx512_high16(v16i a, v16i top, v16i first)
-{
-    v16i whole = _mm512_max_epi32(_mm512_srai_epi32(a, 16), _mm512_setzero_si512());
-    return _mm512_cvtepi32_epi16(_mm512_add_epi32(_mm512_min_epi32(whole, top), first));
-}
+QLM_INLINE __m256i v16_avx512_high16(v16i a, v16i least, v16i most)
+{ return _mm512_cvtepi32_epi16(_mm512_min_epi32(_mm512_max_epi32(_mm512_srai_epi32(a, 16), least), most)); }
 
-QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
-{ _mm256_storeu_si256((__m256i *)p, v16_avx512_high16(a, top, first)); }
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i least, v16i most)
+{ _mm256_storeu_si256((__m256i *)p, v16_avx512_high16(a, least, most)); }
 
-QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
-{ _mm256_mask_storeu_epi16(p, v16_m_first(n), v16_avx512_high16(a, top, first)); }
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i least, v16i most)
+{ _mm256_mask_storeu_epi16(p, v16_m_first(n), v16_avx512_high16(a, least, most)); }
 
 #define QLM_AVX512_REDUCE(name, op256, op128, op32)                                                                    \
     QLM_INLINE float name(v16f a)                                                                                      \

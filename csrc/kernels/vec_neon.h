@@ -41,6 +41,7 @@ QLM_INLINE v16m v16_m_first(size_t n)
 }
 
 #define v16_f_load_once v16_f_load
+#define v16_i_keep(v) ((void)0)
 
 QLM_INLINE v16f v16_f_load(const float *p)
 { return (v16f){vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}; }
@@ -265,11 +266,18 @@ QLM_INLINE int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
 QLM_INLINE int16x8_t v16_neon_high_words(int32x4_t a, int32x4_t b)
 { return vuzp2q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)); }
 
-QLM_INLINE uint8x16_t v16_neon_high8(v16i a)
-{ return vcombine_u8(vqmovun_s16(v16_neon_high_words(a.q0, a.q1)), vqmovun_s16(v16_neon_high_words(a.q2, a.q3))); }
+QLM_INLINE uint8x16_t v16_neon_high8(v16i a, int signed_bytes)
+{
+    int16x8_t low = v16_neon_high_words(a.q0, a.q1), high = v16_neon_high_words(a.q2, a.q3);
+    if (signed_bytes) return vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
+    return vcombine_u8(vqmovun_s16(low), vqmovun_s16(high));
+}
 
-QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
-{ return (v64b){{v16_neon_high8(a), v16_neon_high8(b), v16_neon_high8(c), v16_neon_high8(d)}}; }
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d, int signed_bytes)
+{
+    return (v64b){{v16_neon_high8(a, signed_bytes), v16_neon_high8(b, signed_bytes), v16_neon_high8(c, signed_bytes),
+                   v16_neon_high8(d, signed_bytes)}};
+}
 
 /* The first byte of each lane: the first word of each pair, then the first byte of each. */
 QLM_INLINE uint8x16_t v16_neon_low8(v16i a)
@@ -288,10 +296,20 @@ QLM_INLINE v64b v64_b_set1(int value)
     return (v64b){{q, q, q, q}};
 }
 
-QLM_INLINE v64b v64_b_min(v64b a, v64b b)
+#define QLM_NEON_SIGNED(op, a, b) vreinterpretq_u8_s8(op(vreinterpretq_s8_u8(a), vreinterpretq_s8_u8(b)))
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b, int signed_bytes)
 {
-    return (v64b){
-        {vminq_u8(a.q[0], b.q[0]), vminq_u8(a.q[1], b.q[1]), vminq_u8(a.q[2], b.q[2]), vminq_u8(a.q[3], b.q[3])}};
+    for (int i = 0; i < 4; i++)
+        a.q[i] = signed_bytes ? QLM_NEON_SIGNED(vminq_s8, a.q[i], b.q[i]) : vminq_u8(a.q[i], b.q[i]);
+    return a;
+}
+
+QLM_INLINE v64b v64_b_max(v64b a, v64b b, int signed_bytes)
+{
+    for (int i = 0; i < 4; i++)
+        a.q[i] = signed_bytes ? QLM_NEON_SIGNED(vmaxq_s8, a.q[i], b.q[i]) : vmaxq_u8(a.q[i], b.q[i]);
+    return a;
 }
 
 QLM_INLINE v64b v64_b_add(v64b a, v64b b)
@@ -317,20 +335,20 @@ QLM_INLINE void v64_b_store_part(uint8_t *p, size_t n, v64b a)
     for (size_t i = 0; i < n; i++) p[i] = whole[i];
 }
 
-QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i least, v16i most)
 {
-    int16x8_t least = vdupq_n_s16(0), most = vcombine_s16(vmovn_s32(top.q0), vmovn_s32(top.q0));
-    int16x8_t add = vcombine_s16(vmovn_s32(first.q0), vmovn_s32(first.q0));
-    int16x8_t low = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q0, a.q1), least), most);
-    int16x8_t high = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q2, a.q3), least), most);
-    vst1q_u16(p, vreinterpretq_u16_s16(vaddq_s16(low, add)));
-    vst1q_u16(p + 8, vreinterpretq_u16_s16(vaddq_s16(high, add)));
+    int16x8_t first = vcombine_s16(vmovn_s32(least.q0), vmovn_s32(least.q0));
+    int16x8_t last = vcombine_s16(vmovn_s32(most.q0), vmovn_s32(most.q0));
+    int16x8_t low = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q0, a.q1), first), last);
+    int16x8_t high = vminq_s16(vmaxq_s16(v16_neon_high_words(a.q2, a.q3), first), last);
+    vst1q_u16(p, vreinterpretq_u16_s16(low));
+    vst1q_u16(p + 8, vreinterpretq_u16_s16(high));
 }
 
-QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i least, v16i most)
 {
     uint16_t whole[16];
-    v16_store_high16(whole, a, top, first);
+    v16_store_high16(whole, a, least, most);
     for (size_t i = 0; i < n; i++) p[i] = whole[i];
 }
 

@@ -68,6 +68,7 @@ QLM_SCALAR_STORE(v16_store_low8, uint8_t, v16i)
 QLM_SCALAR_STORE(v16_store_low16, uint16_t, v16i)
 QLM_LOADS_AND_STORES_N
 #define v16_f_load_once v16_f_load
+#define v16_i_keep(v) ((void)0)
 
 #define QLM_SCALAR_UNARY(name, lanes, result, expression)                                                              \
     QLM_INLINE result name(lanes a)                                                                                    \
@@ -225,7 +226,8 @@ QLM_SCALAR_BINARY(v16_i_max_u, v16i, v16i, (uint32_t)QLM_A > (uint32_t)QLM_B ? Q
 QLM_SCALAR_BINARY(v16_i_max_s, v16i, v16i, QLM_A > QLM_B ? QLM_A : QLM_B)
 QLM_SCALAR_UNARY(v16_i_fixed, v16f, v16i, QLM_A >= -0x1p31f && QLM_A < 0x1p31f ? (int32_t)v16_rint_lane(QLM_A) : 0)
 
-static inline int32_t v16_clamp_lane(int32_t x, int32_t top) { return x < 0 ? 0 : x < top ? x : top; }
+static inline int32_t v16_clamp_lane(int32_t x, int32_t least, int32_t most)
+{ return x < least ? least : x < most ? x : most; }
 
 static int v16_any_low(v16i a, v16i bound)
 {
@@ -237,11 +239,13 @@ static int v16_any_low(v16i a, v16i bound)
 static inline int v64_any_low(v16i a, v16i b, v16i c, v16i d, v16i bound)
 { return v16_any_low(a, bound) | v16_any_low(b, bound) | v16_any_low(c, bound) | v16_any_low(d, bound); }
 
-QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d)
+QLM_INLINE v64b v64_high8(v16i a, v16i b, v16i c, v16i d, int signed_bytes)
 {
     const v16i four[4] = {a, b, c, d};
+    const int32_t least = signed_bytes ? INT8_MIN : 0;
     v64b r;
-    for (int i = 0; i < 64; i++) r.lane[i] = (uint8_t)v16_clamp_lane(four[i / 16].lane[i % 16] >> 16, 255);
+    for (int i = 0; i < 64; i++)
+        r.lane[i] = (uint8_t)v16_clamp_lane(four[i / 16].lane[i % 16] >> 16, least, least + 255);
     return r;
 }
 
@@ -260,9 +264,18 @@ QLM_INLINE v64b v64_b_set1(int value)
     return r;
 }
 
-QLM_INLINE v64b v64_b_min(v64b a, v64b b)
+QLM_INLINE int v64_is_less(uint8_t a, uint8_t b, int signed_bytes)
+{ return signed_bytes ? (int8_t)a < (int8_t)b : a < b; }
+
+QLM_INLINE v64b v64_b_min(v64b a, v64b b, int signed_bytes)
 {
-    for (int i = 0; i < 64; i++) a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    for (int i = 0; i < 64; i++) a.lane[i] = v64_is_less(a.lane[i], b.lane[i], signed_bytes) ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+QLM_INLINE v64b v64_b_max(v64b a, v64b b, int signed_bytes)
+{
+    for (int i = 0; i < 64; i++) a.lane[i] = v64_is_less(a.lane[i], b.lane[i], signed_bytes) ? b.lane[i] : a.lane[i];
     return a;
 }
 
@@ -284,13 +297,13 @@ QLM_INLINE void v64_b_store(uint8_t *p, v64b a) { v64_b_store_part(p, 64, a); }
 #define v16_f_stream v16_f_store
 #define streams_end() ((void)0)
 
-QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i top, v16i first)
+QLM_INLINE void v16_store_high16_part(uint16_t *p, size_t n, v16i a, v16i least, v16i most)
 {
-    for (size_t l = 0; l < n; l++) p[l] = (uint16_t)(v16_clamp_lane(QLM_A >> 16, top.lane[l]) + first.lane[l]);
+    for (size_t l = 0; l < n; l++) p[l] = (uint16_t)v16_clamp_lane(QLM_A >> 16, least.lane[l], most.lane[l]);
 }
 
-QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i top, v16i first)
-{ v16_store_high16_part(p, 16, a, top, first); }
+QLM_INLINE void v16_store_high16(uint16_t *p, v16i a, v16i least, v16i most)
+{ v16_store_high16_part(p, 16, a, least, most); }
 
 #define QLM_SCALAR_REDUCE(name, type, lanes, combine)                                                                  \
     QLM_INLINE type name(lanes a)                                                                                      \
