@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +29,10 @@ _REAL_NAMES = frozenset({"float16", "float32", "float64", "bfloat16", "int4", "u
 def as_real(x: object, name: str) -> Array:
     """An array-like of real numbers as an array, not converted yet.
 
-    TypeError: anything but float16, bfloat16, float32, float64 and integers.
+    TypeError: anything but float16, bfloat16, float32, float64 and integers; an array with a mask, which would be lost.
     """
+    if type(x) is not np.ndarray and _is_masked(x):
+        raise TypeError(f"{name} must be an array without a mask, got a MaskedArray: fill it first (x.filled(0.0))")
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -42,6 +45,12 @@ def as_real(x: object, name: str) -> Array:
             f"{name} must hold real numbers (float16, bfloat16, float32, float64 or integers), got {array.dtype}"
         )
     return array
+
+
+def _is_masked(x: object) -> bool:
+    """NumPy imports numpy.ma for those who use it; who does not has no masked array."""
+    module = sys.modules.get("numpy.ma")
+    return module is not None and isinstance(x, module.MaskedArray)
 
 
 def as_float32(x: object, name: str) -> Floats:

@@ -147,7 +147,7 @@ def _of_direct(direct: tuple[Array, Any, Any], qtype: QType, axis: Any, group_si
     """What the C core made in one step."""
     values, scale, zero_point = direct
     number = axis if axis is None or axis >= 0 else axis + values.ndim
-    return QTensor._make(values, Params(scale, zero_point), qtype, number, group_size)
+    return QTensor._make(values, (scale, zero_point, None), qtype, number, group_size)
 
 
 def _watcher(observer: object) -> observers.Observer:

@@ -71,6 +71,12 @@ class PackedWeight:
     def __repr__(self) -> str:
         return f"PackedWeight({self.dtype}, shape={self.shape}, nbytes={self.nbytes})"
 
+    def __copy__(self) -> PackedWeight:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedWeight:
+        return self  # nothing of it changes but layouts that are added
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a PackedWeight belongs to this CPU: keep the QTensor, and pack it where it is used")
 

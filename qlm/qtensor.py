@@ -67,9 +67,9 @@ class QTensor:
 
     @classmethod
     def _make(
-        cls, values: Array, params: qparams.Params, qtype: QType, axis: int | None, group_size: int | None
+        cls, values: Array, params: tuple[Any, Any, Any], qtype: QType, axis: int | None, group_size: int | None
     ) -> QTensor:
-        """From parts that are known to fit."""
+        """From parts that are known to fit; params: scale, zero point and offset."""
         self = object.__new__(cls)
         self._values, self._qtype, self._axis, self._group_size = values, qtype, axis, group_size
         self._scale, self._zero_point, self._offset = params

@@ -345,7 +345,8 @@ QLM_KERNEL(int, quantize_groups_f32_8)
     begin_groups(&s, zero ? hi - lo : farthest_of(0.0f, lo, hi), stream);
     if (n > BATCH_FLOATS) return end_groups(&s, given_to_bytes(&s));
     if (zero) return end_groups(&s, GROUPS_RUN(given_with_zeros, &s));
-    return end_groups(&s, s.bounds.kind == SPAN_INT8 ? GROUPS_RUN(given_to_int8, &s) : GROUPS_RUN(given_without_zeros, &s));
+    return end_groups(&s,
+                      s.bounds.kind == SPAN_INT8 ? GROUPS_RUN(given_to_int8, &s) : GROUPS_RUN(given_without_zeros, &s));
 }
 
 QLM_KERNEL(int, quantize_symmetric_f32_8)

@@ -24,28 +24,20 @@ struct codes {
 /* Spans that have a loop of their own: all of uint8, all of int8, int8 without the least, and any other. */
 enum span_kind { SPAN_UINT8, SPAN_INT8, SPAN_SYMMETRIC, SPAN_OTHER };
 
-/* `call`, an expression, with its argument KIND a constant. */
+/* `call`, a statement that reads KIND, with that a constant. */
+#define SPAN_CASE(label, value, call)                                                                                  \
+    label:                                                                                                             \
+    {                                                                                                                  \
+        const enum span_kind KIND = value;                                                                             \
+        call;                                                                                                          \
+        break;                                                                                                         \
+    }
 #define FOR_SPAN(kind, call)                                                                                           \
     switch (kind) {                                                                                                    \
-    case SPAN_UINT8: {                                                                                                 \
-        enum { KIND = SPAN_UINT8 };                                                                                    \
-        call;                                                                                                          \
-        break;                                                                                                         \
-    }                                                                                                                  \
-    case SPAN_INT8: {                                                                                                  \
-        enum { KIND = SPAN_INT8 };                                                                                     \
-        call;                                                                                                          \
-        break;                                                                                                         \
-    }                                                                                                                  \
-    case SPAN_SYMMETRIC: {                                                                                             \
-        enum { KIND = SPAN_SYMMETRIC };                                                                                \
-        call;                                                                                                          \
-        break;                                                                                                         \
-    }                                                                                                                  \
-    default: {                                                                                                         \
-        enum { KIND = SPAN_OTHER };                                                                                    \
-        call;                                                                                                          \
-    }                                                                                                                  \
+        SPAN_CASE(case SPAN_UINT8, SPAN_UINT8, call)                                                                   \
+        SPAN_CASE(case SPAN_INT8, SPAN_INT8, call)                                                                     \
+        SPAN_CASE(case SPAN_SYMMETRIC, SPAN_SYMMETRIC, call)                                                           \
+        SPAN_CASE(default, SPAN_OTHER, call)                                                                           \
     }
 
 /* What spans that share their bounds share, whatever their scales. */

@@ -12,7 +12,7 @@
  *   _n(p, n)           the same for n <= 16: with a constant 16 just the full load or store
  *   v16_f_lookup(t, i)  t[i mod 8] of eight floats t
  *   v16_f_load_once    a load that the compiler does not repeat for each use
- *   v16_i_keep(v)       nothing: keeps compilers from having a sum of a loop in two registers, and moving it on each step
+ *   v16_i_keep(v)      nothing: keeps compilers from having a loop's sum in two registers, moved on each step
  *   store_low8/16      the low byte or the low two bytes of each lane
  *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU
  *   v16_i_from_f       for values in the range of int32; halves go to even
@@ -23,8 +23,8 @@
  *   v16_store_high16   the high 16 bits of each lane, signed, as the nearest of least .. most
  *   v64_any_low        whether the low 16 bits of a lane of four vectors are, unsigned, below those of `bound`, whose
  *                      high bits are zero
- *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255, or of
- *                      -128 .. 127 where `signed_bytes`; v64_b_min, v64_b_max alike compare as bytes of that kind
+ *   v64_high8          64 bytes: the high 16 bits of each lane of four vectors, signed, as the nearest of 0 .. 255, of
+ *                      -128 .. 127 where `signed_bytes`; v64_b_min, v64_b_max compare as bytes of that kind
  *   v64_low8           64 bytes: the low 16 bits of each lane of four vectors, which are 0 .. 255
  *   v16_i_greatest     lane l: the greatest, in that order, of the bits of the n floats from x + l n on; n is a
  *                      multiple of 32; with AS_MAGNITUDES NaN may be passed over

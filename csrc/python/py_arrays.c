@@ -7,7 +7,6 @@
 
 /* Upper estimates for an element, and the elements that slices are multiples of. */
 #define RANGE_COST 2.0
-#define ELEMENT_COST 8.0
 #define STEP 4096
 
 struct job {
@@ -165,7 +164,7 @@ QLM_FUNCTION(quantize)
     if (take_divisors(bound[5], job.params, &job.scale)) return NULL;
     if (take_zeros(bound[6], job.params, &job.type, &job.zero)) return NULL;
     if (take_target(bound[7], qlm_code_element(job.type.code), size, &job)) return NULL;
-    if (run(size, ELEMENT_COST, quantize_slice, &job)) return NULL;
+    if (run(size, qlm_element_cost(), quantize_slice, &job)) return NULL;
     return PyLong_FromSsize_t(bad_index(&job));
 }
 
@@ -198,7 +197,7 @@ static int take_runs(const struct qlm_layout *layout, size_t *n)
 
 static PyObject *found_result(struct found *found, PyObject *scale, PyObject *zero)
 {
-    struct qlm_work work = {found->job->params, 1, 2 * ELEMENT_COST * (double)found->n};
+    struct qlm_work work = {found->job->params, 1, 2 * qlm_element_cost() * (double)found->n};
     enum qlm_status status; /* as in run */
     found->scale = qlm_data(scale);
     found->zero = qlm_data(zero);
@@ -259,7 +258,7 @@ QLM_FUNCTION(quantize_interval)
     if (take_target(bound[6], qlm_code_element(job.type.code), size, &job)) return NULL;
     job.min = min.data;
     job.constant = constant.data;
-    if (run(size, 2 * ELEMENT_COST, interval_slice, &job)) return NULL;
+    if (run(size, 2 * qlm_element_cost(), interval_slice, &job)) return NULL;
     return PyLong_FromSsize_t(bad_index(&job));
 }
 
@@ -289,7 +288,7 @@ QLM_FUNCTION(dequantize)
     if (take_target(bound[5], QLM_FLOAT32, codes.size, &job)) return NULL;
     job.codes = codes.data;
     job.scale = scale.data;
-    if (run(codes.size, ELEMENT_COST, dequantize_slice, &job)) return NULL;
+    if (run(codes.size, qlm_element_cost(), dequantize_slice, &job)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -389,7 +388,7 @@ static PyObject *backward_result(struct backward *b, size_t size, PyObject *grad
 {
     enum qlm_status status;
     struct qlm_work work = {plan_backward(b, size), 1, 0};
-    work.cost = 2 * ELEMENT_COST * (double)b->unit;
+    work.cost = 2 * qlm_element_cost() * (double)b->unit;
     b->grad_x = qlm_data(grad_x);
     b->grad_scale = qlm_data(grad_scale);
     memset(b->grad_scale, 0, b->job->params * sizeof *b->grad_scale);

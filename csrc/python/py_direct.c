@@ -11,7 +11,6 @@
 #include "common.h"
 #include "layout.h"
 
-#define ELEMENT_COST 8.0 /* an upper estimate, as in py_arrays.c */
 #define STEP 4096
 #define LONGEST_RUN 32768 /* floats whose range is found on the way: as in qlm/ops.py */
 
@@ -218,7 +217,7 @@ static int copy_scales(struct direct *d, PyObject *given, PyObject **scale)
 
 static int run_given(struct direct *d, PyObject *given, PyObject **scale, PyObject **zero)
 {
-    struct qlm_work work = {d->size, STEP, ELEMENT_COST};
+    struct qlm_work work = {d->size, STEP, qlm_element_cost()};
     int done = d->ndim ? copy_scales(d, given, scale) : 1;
     if (done == 1) done = run(&work, given_slice, d);
     if (done < 1) return done;
@@ -244,7 +243,7 @@ static PyObject *codes_of(const struct direct *d)
 
 static int run_found(struct direct *d, PyObject **scale, PyObject **zero)
 {
-    struct qlm_work work = {d->params, 1, 2 * ELEMENT_COST * (double)d->length};
+    struct qlm_work work = {d->params, 1, 2 * qlm_element_cost() * (double)d->length};
     int zero_by_definition = d->symmetric && d->dtype->type.min < 0;
     if (!(*scale = PyArray_SimpleNew(d->ndim, d->dims, NPY_FLOAT32))) return -1;
     d->found_scale = qlm_data(*scale);
@@ -356,7 +355,7 @@ static PyObject *dequantized(struct back *b)
     struct direct *d = &b->direct;
     PyObject *out =
         d->out ? Py_NewRef((PyObject *)d->out) : PyArray_SimpleNew(PyArray_NDIM(d->x), PyArray_DIMS(d->x), NPY_FLOAT32);
-    struct qlm_work work = {d->size, STEP, ELEMENT_COST};
+    struct qlm_work work = {d->size, STEP, qlm_element_cost()};
     enum qlm_status status;
     if (!out) return NULL;
     d->target = qlm_data(out);

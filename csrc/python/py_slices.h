@@ -19,6 +19,8 @@ struct qlm_work {
     double cost; /* of a unit, in nanoseconds of the slowest kernels: an upper estimate, it sets the first piece */
 };
 
+/* `cost` of work on elements of arrays. */
+double qlm_element_cost(void);
 /* 0 when the work is done or a slice ended it (*status says which); -1 with an exception: interrupted. */
 int qlm_run_slices(const struct qlm_work *work, qlm_slice slice, void *context, enum qlm_status *status);
 /* Ends the long calls that run now on other threads, each with a KeyboardInterrupt. */

@@ -41,6 +41,8 @@ QUANTIZE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": np.ones(2, np.longdouble)}, TypeError, "x must hold real numbers .* got (float128|longdouble)"),
     ({"x": np.zeros(2, "datetime64[s]")}, TypeError, "x must hold real numbers"),
     ({"x": np.zeros(2, [("a", float)])}, TypeError, "x must hold real numbers"),
+    ({"x": np.ma.masked_invalid(X)}, TypeError, "x must be an array without a mask, got a MaskedArray"),
+    ({"x": np.ma.masked_invalid(F32(X))}, TypeError, "x must be an array without a mask, got a MaskedArray"),
     ({"x": [2**70]}, TypeError, "x must hold real numbers .* got object"),
     ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "^x is no array"),
     ({"x": Raises()}, ZeroDivisionError, "mine"),

@@ -1,5 +1,7 @@
 """linear, matmul and pack of arrays and QTensors against tests/reference.py."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -218,6 +220,14 @@ def test_packed_4_bits_stay_4_bits(rng: np.random.Generator) -> None:
     assert packed.nbytes >= before + 2 * w.size
     with pytest.raises(TypeError, match=r"qlm\.pack"):
         qlm.PackedWeight()
+
+
+def test_a_packed_weight_is_its_own_copy() -> None:
+    packed = qlm.pack(np.eye(3, dtype=F32))
+    assert copy.copy(packed) is packed
+    assert copy.deepcopy({"weight": packed})["weight"] is packed
+    with pytest.raises(TypeError, match="belongs to this CPU"):
+        pickle.dumps(packed)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ BOUNDS_8 = (
 BOUNDS_16 = ((0, -32768, 32767), (0, -32767, 32767), (32768, 0, 65535), (-65535, -65535, 65535), (12345, 1, 65535))
 LONG = 4099  # a prime: rows long enough to meet rare values
 
+LONG_SHAPES = [(3, 2049), (2, 4096)]
+
 
 def widest(setting: Setting) -> int:
     return max(setting.lengths)
@@ -124,8 +126,9 @@ def quantize_rows(setting: Setting, kernel: str) -> Iterator[Case]:
 
 @cases_of("quantize_groups_f32_8")
 def quantize_groups(setting: Setting) -> Iterator[Case]:
+    """In batches, and so long that they come one by one."""
     rng = setting.rng
-    for groups, n in group_shapes(setting):
+    for groups, n in [*group_shapes(setting), *(LONG_SHAPES[:1] if setting.few else LONG_SHAPES)]:
         _, low, high = setting.choice(*BOUNDS_8)
         one = setting.choice(*scales(setting))
         scale = np.where(rng.random(groups) < 0.3, one, np.exp(rng.uniform(-3, 3, groups))).astype(F32)
@@ -212,13 +215,13 @@ def quantize_16_ties(setting: Setting) -> Iterator[Case]:
 
 
 def column_places(scale, zero, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """quantize.inc.h: 2^16 / scale, NaN where that may not be used, and 2^16 (zero - low + 1/2) + slack."""
+    """quantize.inc.h: 2^16 / scale, NaN where that may not be used, and 2^16 (zero + 1/2) + slack."""
     with np.errstate(over="ignore", divide="ignore"):
         inverse = F32(1) / scale
     usable = (inverse >= F32(2.0**-126)) & (inverse <= F32(2.0**111)) & (zero >= low) & (zero <= high)
-    usable &= high - low <= 255
-    slack = F32(int((high - low + 1) / 128 + 0.75))
-    return np.where(usable, inverse * F32(65536), F32(np.nan)), (zero - F32(low) + F32(0.5)) * F32(65536) + slack
+    usable &= high <= (127 if low < 0 else 255) and low >= -128
+    slack = F32(int((high - low) / 128 + 0.75))
+    return np.where(usable, inverse * F32(65536), F32(np.nan)), (zero + F32(0.5)) * F32(65536) + slack
 
 
 def columns(setting: Setting, bounds: tuple, margin: int = 0) -> dict:
