@@ -62,7 +62,7 @@ def finish(args: argparse.Namespace, rows: Sequence[Row], versions: Mapping[str,
         save_plot(found, args.plot)
     machine = found["machine"]
     print(f"{machine['cpu']}, {machine['isa']}; " + ", ".join(f"{k} {v}" for k, v in found["software"].items()))
-    shown = views.tables(rows)
+    shown = views.tables(found["rows"])
     for table in shown:
         print("\n" + table.to_text(WIDTH))
     print("\n" + wrapped(views.legend(shown), WIDTH))

@@ -25,6 +25,7 @@ from qlm.bench.cases import OWN, Row
 from qlm.bench.limits import SECTION as LIMITS
 from qlm.bench.models import SECTION as MODEL
 from qlm.bench.results import Result
+from qlm.bench.shares import of_one_peak
 from qlm.bench.views import duration, percent
 from qlm.views import markdown_table, significant
 
@@ -41,7 +42,7 @@ def main() -> int:
     args = parser.parse_args()
     for path in args.results:
         take_in(results.load(path))
-    wanted = pages({path.stem: of_one_peak(results.load(path)) for path in sorted(FOLDER.glob("*.json"))})
+    wanted = pages({path.stem: taken_together(results.load(path)) for path in sorted(FOLDER.glob("*.json"))})
     stale = [path for path in PAGES.glob("*.md") if path not in wanted]
     late = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if args.check:
@@ -69,29 +70,9 @@ def take_in(found: Result) -> None:
     results.save(target, found)
 
 
-def of_one_peak(found: Result) -> Result:
-    """With all shares of a peak taken of its loop's fastest median among the cases: on two threads the loop of one case
-    may have had one core, as a peer's thread still waited on the other, which shows as shares of up to 182 %."""
-    fastest: dict[tuple[str, int], float] = {}
-    for row in filter(has_peak, found["rows"]):
-        fastest[peak_of(row)] = max(fastest.get(peak_of(row), 0.0), row["gops"] / row["share"])
-    rows = [against(row, fastest[peak_of(row)]) if has_peak(row) else row for row in found["rows"]]
-    return {**found, "rows": rows}
-
-
-def has_peak(row: Row) -> bool:
-    return bool(row.get("gops") and row.get("share") and row.get("limit")) and not row["limit"].startswith("read")
-
-
-def peak_of(row: Row) -> tuple[str, int]:
-    """What is multiplied, whatever the instruction, and the threads."""
-    return row["limit"].split(" (")[0], row["threads"]
-
-
-def against(row: Row, peak: float) -> Row:
-    slower = row["gops"] / row["share"] / peak
-    changed = ("share", "best_share", "net_share", "limit_seconds")
-    return {**row, **{key: row[key] * slower for key in changed if row.get(key)}}
+def taken_together(found: Result) -> Result:
+    """Rows of several runs have one peak too."""
+    return {**found, "rows": of_one_peak(found["rows"])}
 
 
 def pages(found: dict[str, Result]) -> dict[Path, str]:

@@ -21,7 +21,9 @@ CLOCKS: dict[str, Callable[[], int]] = {"wall": time.perf_counter_ns, "cpu": tim
 
 TURN = 0.05  # seconds that a call has before the next one's turn
 SAMPLE = 1e-4  # short calls are timed together, so that reading the clock twice is less than a thousandth
-PAUSE = 0.002  # seconds between turns: workers of other libraries' pools spin for a while after their call
+# Between turns: workers of other libraries' pools spin for a while after their call, some for 200 ms.
+PAUSE = 0.002  # seconds in which the process must have used next to no CPU
+PAUSES_MOST = 150
 LEAST_SAMPLES = 5
 
 
@@ -104,10 +106,19 @@ def interleave(
         while contenders and (_fewest(contenders) < least or time.perf_counter() < end):
             for contender in contenders.values():
                 if len(contenders) > 1:
-                    time.sleep(PAUSE)
+                    wait_for_quiet()
                 contender.turn(turn)
     foreign = load.cores()
     return {name: contender.timing(foreign) for name, contender in contenders.items()}
+
+
+def wait_for_quiet() -> None:
+    """Until the other threads of this process use no CPU, or for PAUSES_MOST pauses."""
+    for _ in range(PAUSES_MOST):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - before < PAUSE / 4:
+            return
 
 
 def time_call(call: Call, *, seconds: float = 1.0, least: int = LEAST_SAMPLES, clock: Clock = "wall") -> Timing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..formats import strictjson
 from ..formats.atomic import write_file
 from .cases import Row
 from .machine import machine, software
+from .shares import of_one_peak
 
 FORMAT, VERSION = "qlm-bench", 1
 Result = dict[str, Any]
@@ -21,7 +22,7 @@ Result = dict[str, Any]
 KEY = ("section", "model", "case", "m", "scheme", "threads", "contender")
 
 
-def result(rows: Iterable[Row], *, seconds: float, versions: Mapping[str, str] | None = None) -> Result:
+def result(rows: Sequence[Row], *, seconds: float, versions: Mapping[str, str] | None = None) -> Result:
     """seconds: of each contender.  versions: those of other libraries."""
     return {
         "format": FORMAT,
@@ -30,7 +31,7 @@ def result(rows: Iterable[Row], *, seconds: float, versions: Mapping[str, str] |
         "software": {**software(), **(versions or {})},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seconds": seconds,
-        "rows": [_rounded(row) for row in rows],
+        "rows": [_rounded(row) for row in of_one_peak(rows)],
     }
 
 

@@ -12,7 +12,8 @@ class Clock:
     """Stands in for time: calls move it."""
 
     def __init__(self):
-        self.now = 0  # nanoseconds
+        self.now = self.slept = 0  # nanoseconds
+        self.spin_until = 0  # other threads of the process spin, also while it sleeps
 
     def call(self, *seconds):
         """A call that takes these times in turn, over and over; .count is how often it ran."""
@@ -25,12 +26,15 @@ class Clock:
         return work
 
     def sleep(self, seconds):
+        begin = self.now
         self.now += round(1e9 * seconds)
+        self.slept += self.now - max(begin, min(self.spin_until, self.now))
 
     def perf_counter(self):
         return 1e-9 * self.now
 
-    process_time = perf_counter
+    def process_time(self):
+        return 1e-9 * (self.now - self.slept)
 
 
 @pytest.fixture
@@ -106,6 +110,14 @@ def test_a_drift_of_the_machine_hits_all_alike(clock):
 
     found = timing.interleave({"a": slowing, "b": slowing}, seconds=2.0)
     assert found["a"].median == pytest.approx(found["b"].median, rel=0.01)
+
+
+@pytest.mark.parametrize(("spins", "waits"), [(0, 0.002), (0.005, 0.008), (10, 0.3)])
+def test_a_turn_begins_when_other_threads_have_ended_their_spinning(clock, spins, waits):
+    """Not for ever: a library may have a thread that works."""
+    clock.spin_until = round(1e9 * spins)
+    timing.wait_for_quiet()
+    assert clock.perf_counter() == pytest.approx(waits)
 
 
 def test_cpu_clock(clock):
