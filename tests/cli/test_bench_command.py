@@ -52,9 +52,9 @@ def test_shares_are_of_loops_of_the_same_run(kernels):
         assert {name.partition(" (")[0] for name in row["loops"]} == {"int8", "read"}
         assert row["limit_seconds"] <= row["loops"][row["limit"]]
         assert row["share"] == pytest.approx(row["limit_seconds"] / row["median"], rel=SIX_DIGITS)
-    of_peak = [row for row in rows if row["limit"].startswith("int8")]
-    assert of_peak
-    assert any(row["limit_seconds"] == row["loops"][row["limit"]] for row in of_peak)
+    of_peak = [row for row in kernels[0]["rows"] if row.get("gops") and (row["limit"] or "").startswith("int8")]
+    ratios = [row["limit_seconds"] / row["loops"][row["limit"]] for row in of_peak]
+    assert max(ratios) == pytest.approx(1, rel=SIX_DIGITS)
     peak = of_peak[0]["gops"] / of_peak[0]["share"]
     assert [row["gops"] / row["share"] for row in of_peak] == pytest.approx([peak] * len(of_peak), rel=SIX_DIGITS)
     assert {row["what"] for row in kernels[0]["rows"] if row["section"] == "limits"} >= {"int8", "read", "quantize"}
