@@ -12,7 +12,9 @@
  *   TILE_STEP_BYTES              bytes of the panel in a step: nr times k_step, or times 4
  *   TILE_TWO_ROWS                1: an instruction takes two rows at once, and gemm_pairs.inc.h the steps
  *   TILE_KEEP(x)                 makes the compiler keep a TILE(right) in its register: left alone, gcc 12 reads the
- *                                panel again for each of two or three rows.  May be empty
+ *                                panel again for each of two or three rows.  May be empty.  Not with one row, whose
+ *                                steps are a third fewer micro-operations where they load what they multiply: more of
+ *                                the panel is then on its way
  *   TILE_SPLIT                   1: sums may be split, because their order is free (integers)
  *   TILE(sum)                    the sums of TILE_WIDTH outputs of a row.  A vector of their own type: where it differs
  *                                from the one that an intrinsic returns inside, as __m512i does, gcc 12 copies it on
@@ -72,7 +74,7 @@
 #define TILE_ADD_ROW(i) TILE_EACH_OF_ROW(TILE_ADD, i)
 #define TILE_LOAD(i, column)                                                                                           \
     right[column] = TILE(load_right)(b, column);                                                                       \
-    TILE_KEEP(right[column]);
+    if (m > 1) { TILE_KEEP(right[column]); }
 #define TILE_STEP(i, column) sums[i][column] = TILE(step)(sums[i][column], left, right[column]);
 #define TILE_STEP_ROW(i)                                                                                               \
     if (i < m) {                                                                                                       \
