@@ -23,8 +23,8 @@ CORE_SOURCES += $(filter-out $(CORE_SOURCES),$(wildcard $(CSRC)/kernels/*.c)) $(
 TEST_SOURCES := $(addprefix $(CSRC)/tests/,test_core.c support.c cases_elements.c cases_rows.c cases_int8.c \
     cases_groups.c drivers_arrays.c drivers_linear.c drivers_model.c test_qparams.c memory.c test_memory.c test_threads.c \
     test_peaks.c)
-# What tests/memory.c watches.
-WATCHED := malloc calloc realloc aligned_alloc posix_memalign free
+# What tests/memory.c watches, and test_threads.c.
+WATCHED := malloc calloc realloc aligned_alloc posix_memalign free pthread_create clock_gettime
 objects = $(patsubst $(CSRC)/%.c,$(BUILD)/%.o,$(1))
 
 .PHONY: core test

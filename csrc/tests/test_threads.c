@@ -1,5 +1,8 @@
-/* test_threads.c: the pool: every task once, nested and simultaneous calls, forks, the float mode. */
+/* test_threads.c: the pool: every task once, nested and simultaneous calls, small ones without help, forks, the float
+ * mode. */
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +76,93 @@ static void test_simultaneous(void)
     for (unsigned i = 0; i < 20; i++) qlm_set_threads(1 + i % 4);
     for (size_t i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     check_counts(counts, TASKS, 800, "simultaneous calls");
+}
+
+/* ---- small calls that no worker comes to ------------------------------------------------------------------------ */
+
+/* The linker gives the pool these in place of the system's: with no_workers no thread starts and time stands still, so
+ * that every small call follows the one before at once. */
+static atomic_int no_workers, frozen;
+static struct timespec frozen_at;
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+int __real_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{ return no_workers ? EAGAIN : __real_pthread_create(thread, attributes, run, argument); }
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
+{
+    if (!frozen) return __real_clock_gettime(clock, time);
+    *time = frozen_at;
+    return 0;
+}
+
+#define SMALL_WORK 10000 /* worth sharing with a worker that is awake */
+
+static void small_call(void)
+{
+    atomic_int counts[TASKS] = {0};
+    qlm_parallel_sized(2, SMALL_WORK, count_task, counts);
+}
+
+/* The calls until one is worth sharing. */
+static int calls_alone(void)
+{
+    int calls = 0;
+    for (; !qlm_parallel_worth(SMALL_WORK) && calls < 2000; calls++) small_call();
+    return calls;
+}
+
+/* How many calls are not shared after sixteen that were, and that no worker came to. */
+static int calls_alone_after_sixteen(void)
+{
+    for (int i = 0; i < 16; i++) {
+        check(qlm_parallel_worth(SMALL_WORK), "small call %d of sixteen without help is shared", i);
+        small_call();
+    }
+    return calls_alone();
+}
+
+static void meet_task(void *started, size_t index, unsigned worker)
+{
+    (void)index;
+    (void)worker;
+    for (atomic_fetch_add((atomic_int *)started, 1); atomic_load((atomic_int *)started) < 2;) sched_yield();
+}
+
+/* Two tasks that wait for each other: a worker has come. */
+static void helped_call(void)
+{
+    atomic_int started = 0;
+    no_workers = 0;
+    qlm_set_threads(2);
+    check(qlm_parallel_worth(SMALL_WORK), "a small call is shared again");
+    qlm_parallel_sized(2, SMALL_WORK, meet_task, &started);
+    no_workers = 1;
+    qlm_set_threads(2);
+}
+
+static void test_small_calls_without_help(void)
+{
+    static const int alone[] = {64, 128, 256, 512, 1024, 1024};
+    clock_gettime(CLOCK_MONOTONIC, &frozen_at);
+    frozen = 1;
+    qlm_set_threads(2);
+    small_call();
+    calls_alone(); /* what earlier tests have left */
+    helped_call();
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++) {
+        int calls = calls_alone_after_sixteen();
+        check(calls == alone[i], "%d small calls alone, not %d", alone[i], calls);
+    }
+    helped_call();
+    check(calls_alone_after_sixteen() == alone[0], "a call that a worker came to ends the waiting");
+    check(qlm_parallel_worth(1 << 20), "large calls are shared all the same");
+    no_workers = frozen = 0;
+    qlm_set_threads(2);
 }
 
 /* ---- forks ---------------------------------------------------------------------------------------------------- */
@@ -208,6 +298,7 @@ void test_threads(void)
     test_each_task_once();
     test_nested();
     test_simultaneous();
+    test_small_calls_without_help();
     if (FORKS_MAY_THREAD) test_fork();
     if (FORKS_MAY_THREAD && !getenv("QLM_TEST_EMULATED")) test_fork_while_busy();
     test_float_mode();
