@@ -36,14 +36,16 @@
 /* The constants of shapes.h under the names of the table's fields. */
 #define SHAPE(TIER)                                                                                                    \
     .left_type = QLM_##TIER##_LEFT, .k_step = QLM_##TIER##_K_STEP, .nr = QLM_##TIER##_NR, .mr_8 = QLM_##TIER##_MR_8,   \
-    .mr_16 = QLM_##TIER##_MR_16, .mr_f32 = QLM_##TIER##_MR_F32, .left_4 = QLM_##TIER##_LEFT_4,                         \
-    .mr_4 = QLM_##TIER##_MR_4, .expand_rows = QLM_##TIER##_EXPAND_ROWS, .fold_4 = QLM_##TIER##_FOLD_4
+    .rows_8 = QLM_##TIER##_ROWS_8, .mr_16 = QLM_##TIER##_MR_16, .mr_f32 = QLM_##TIER##_MR_F32,                         \
+    .left_4 = QLM_##TIER##_LEFT_4, .mr_4 = QLM_##TIER##_MR_4, .expand_rows = QLM_##TIER##_EXPAND_ROWS,                 \
+    .fold_4 = QLM_##TIER##_FOLD_4
 
 #define SHAPE_FITS(TIER)                                                                                               \
     _Static_assert(QLM_##TIER##_NR % 16 == 0 && QLM_##TIER##_NR <= QLM_MAX_NR, "panel width");                         \
     _Static_assert(QLM_##TIER##_MR_8 <= QLM_MAX_MR && QLM_##TIER##_MR_16 <= QLM_MAX_MR &&                              \
                        QLM_##TIER##_MR_F32 <= QLM_MAX_MR && QLM_##TIER##_MR_4 <= QLM_MAX_MR,                           \
-                   "tile height")
+                   "tile height");                                                                                     \
+    _Static_assert(QLM_##TIER##_ROWS_8 <= QLM_MAX_ROWS, "rows of a call")
 
 /* The tables read as lists. */
 /* clang-format off */

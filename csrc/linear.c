@@ -77,6 +77,10 @@ static size_t rows_a_tile(const struct qlm_packed *weight)
     return weight->kind == QLM_PACKED_16 ? weight->kernels->mr_16 : weight->kernels->mr_8;
 }
 
+/* The same of a call: linear_8 takes several tiles. */
+static size_t rows_a_call(const struct qlm_left *left, const struct qlm_packed *weight, int exact)
+{ return !exact && qlm_tile_whole(left, weight) ? weight->kernels->rows_8 : rows_a_tile(weight); }
+
 /* Panels that stay in L2 together, at most `most`. */
 static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *weight, int expanded, size_t most)
 {
@@ -146,7 +150,8 @@ static void panels_of_codes(const struct qlm_job *job, const struct qlm_left *le
                             int8_t *expanded, const int8_t *ready)
 {
     const struct qlm_packed *weight = output->weight;
-    size_t rows = left->rows, height = rows_a_tile(weight), count = rows <= height ? 1 : qlm_div_up(rows, height);
+    size_t rows = left->rows, height = rows_a_call(left, weight, job->exact);
+    size_t count = rows <= height ? 1 : qlm_div_up(rows, height);
     size_t run = from < to ? panels_a_run(job, weight, expanded || ready, to - from) : 1;
     for (; from < to; from += run) {
         size_t last = qlm_min_size(from + run, to);

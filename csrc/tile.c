@@ -173,7 +173,7 @@ static void products_activated(const struct qlm_left *left, const struct qlm_lin
                                const struct qlm_place *to)
 {
     const struct qlm_kernels *kernels = weight->kernels;
-    float y[QLM_MAX_MR * STRIP];
+    float y[QLM_MAX_ROWS * STRIP];
     for (size_t j = 0; j < to->n; j += STRIP) {
         struct qlm_place strip = {.bias = to->bias ? to->bias + j : NULL, .out = y, .ld = STRIP};
         strip.n = qlm_min_size(to->n - j, STRIP);
@@ -183,12 +183,15 @@ static void products_activated(const struct qlm_left *left, const struct qlm_lin
     }
 }
 
+int qlm_tile_whole(const struct qlm_left *left, const struct qlm_packed *weight)
+{ return !left->grouped && weight->kind == QLM_PACKED_8 && !qlm_packed_wide(weight); }
+
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
                     const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end,
                     const int8_t *expanded)
 {
     struct qlm_place to;
-    if (!left->grouped && weight->kind == QLM_PACKED_8 && !qlm_packed_wide(weight)) {
+    if (qlm_tile_whole(left, weight)) {
         to = place_of(output, weight, first + row, from, end);
         to.far = left->far;
         if (output->activation == QLM_IDENTITY)

@@ -173,8 +173,8 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  * gemm_8              c[i][j] = sum over ks * kg elements, wrapping 32-bit, for i < m <= mr_8, j < nr; a has row
  *                     stride lda in bytes
  * linear_8            y[i][j] = ((fl(acc') * sw[j]) * sx[i] + bias[j]) + residual[i][j], acc' = acc - zx[i] * sums[j]
- *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= mr_8, j < n; b is
- *                     ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
+ *                     - zw[j] * rest[i] in wrapping 32-bit arithmetic, acc as of gemm_8, for i < m <= rows_8, j < n; b
+ *                     is ceil(n / nr) panels one behind another; |zx[i]| <= 255, |sums[j]| <= 2^22; zw, bias, residual
  *                     may be NULL (no operation); far: out is unlikely to be in L2; next: memory that the caller reads
  *                     soon, `lines` of 64 bytes, to be asked for meanwhile
  * gemm_8_groups       t[i][j] = the chain over the groups n = 0, 1, ... of k (`group` elements each, the last may be
@@ -248,6 +248,7 @@ struct qlm_kernels {
     uint8_t k_step;              /* codes of a row that meet the panel together: 2, 4 or 8 */
     uint8_t nr;                  /* outputs in a panel: a multiple of 16, at most QLM_MAX_NR */
     uint8_t mr_8, mr_16, mr_f32; /* rows that gemm_8, gemm_16*, gemm_f32 take at most: at most QLM_MAX_MR */
+    uint8_t rows_8;              /* of linear_8, which takes several tiles: at most QLM_MAX_ROWS */
     uint8_t left_4, mr_4;        /* of 4-bit weights: QLM_LEFT_U8 or QLM_LEFT_S8 */
     uint8_t expand_rows;         /* from so many rows on, 4-bit panels are expanded first */
     uint8_t fold_4;              /* gemm_4_groups takes any int8 in an expanded panel, not only -8 .. 7; 2: and without
@@ -261,6 +262,7 @@ struct qlm_kernels {
 
 #define QLM_MAX_NR 64
 #define QLM_MAX_MR 16
+#define QLM_MAX_ROWS 32
 /* Floats that are a range of a row: its least value, then its greatest. */
 #define QLM_RANGE 2
 

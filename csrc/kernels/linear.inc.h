@@ -76,26 +76,37 @@ QLM_INLINE void linear_store(const struct linear *l, struct linear_scale by, v16
 #define LINEAR_EACH_SIXTEEN TILE_PASTE(LINEAR_EACH_SIXTEEN_, NR)
 #define LINEAR_WIDTH (sizeof(dot_sum) / sizeof(int32_t))
 #define LINEAR_COLUMN(i, column) columns[column] = linear_column(linear_load(l->sums + j + column * LINEAR_WIDTH));
-#define LINEAR_FIRST(i, column) sums[i][column] = linear_first(l->left[i], columns[column]);
+#define LINEAR_FIRST(i, column) sums[i][column] = linear_first(l->left[row + i], columns[column]);
 #define LINEAR_FIRST_ROW(i) TILE_EACH_OF_ROW(LINEAR_FIRST, i)
 #define LINEAR_ZERO(i, column)                                                                                         \
-    sums[i][column] = linear_minus(sums[i][column], linear_load(l->zw + j + column * LINEAR_WIDTH), l->rest[i]);
+    sums[i][column] = linear_minus(sums[i][column], linear_load(l->zw + j + column * LINEAR_WIDTH), l->rest[row + i]);
 #define LINEAR_ZERO_ROW(i) TILE_EACH_OF_ROW(LINEAR_ZERO, i)
 /* Asked for when the panel's product begins, the lines of a large output are there when it ends: otherwise the stores
  * of a tile wait for L3 or memory one after the other. */
-#define LINEAR_ASK(i, s) __builtin_prefetch(l->out + i * l->ldo + j + 16 * s, 1);
+#define LINEAR_ASK(i, s) __builtin_prefetch(l->out + (row + i) * l->ldo + j + 16 * s, 1);
 #define LINEAR_ASK_ROW(i)                                                                                              \
     if (i < m) { LINEAR_EACH_SIXTEEN(LINEAR_ASK, i) }
 #define LINEAR_SCALES(i, s) scales[s] = linear_scales(l, j + 16 * s);
-#define LINEAR_STORE(i, s) linear_store(l, scales[s], DOT_LANES(sums[i], s), residual, i, j + 16 * s);
+#define LINEAR_STORE(i, s) linear_store(l, scales[s], DOT_LANES(sums[i], s), residual, row + i, j + 16 * s);
 #define LINEAR_STORE_ROW(i)                                                                                            \
     if (i < m) { LINEAR_EACH_SIXTEEN(LINEAR_STORE, i) }
 
-QLM_INLINE void linear_finish(const int m, const int residual, const struct linear *l, size_t j, dot_sums sums)
+QLM_INLINE void linear_finish(const int m, const int residual, const struct linear *l, size_t row, size_t j,
+                              dot_sums sums)
 {
     struct linear_scale scales[NR / 16];
     LINEAR_EACH_SIXTEEN(LINEAR_SCALES, 0);
     TILE_EACH_ROW(LINEAR_STORE_ROW);
+}
+
+/* Outputs of m rows from `row` on, from their sums. */
+QLM_INLINE void linear_end(const int m, const struct linear *l, size_t row, size_t j, dot_sums sums)
+{
+    if (l->zw) { TILE_EACH_ROW(LINEAR_ZERO_ROW) }
+    if (l->residual)
+        linear_finish(m, 1, l, row, j, sums);
+    else
+        linear_finish(m, 0, l, row, j, sums);
 }
 
 /* What the caller reads next comes from L3 or memory while the products need neither: some lines each LINEAR_PART
@@ -113,7 +124,7 @@ QLM_INLINE void linear_ask(struct linear *l)
 QLM_INLINE void linear_products(const int m, size_t kg, const char *a, size_t lda, const char *b, struct linear *l,
                                 dot_sums sums)
 {
-    while (2 * m > MR && kg > LINEAR_PART) {
+    while (2 * m > MR && l->lines && kg > LINEAR_PART) {
         dot_take_steps(m, LINEAR_PART, a, lda, b, sums);
         kg -= LINEAR_PART;
         a += LINEAR_PART * K_STEP * LEFT_BYTES;
@@ -129,15 +140,12 @@ QLM_INLINE void linear_rows(const int m, size_t kg, const char *a, size_t lda, c
 {
     dot_sums sums;
     dot_sum columns[DOT_COLUMNS];
+    const size_t row = 0;
     TILE_EACH_COLUMN(LINEAR_COLUMN, 0);
     TILE_EACH_ROW(LINEAR_FIRST_ROW);
     if (l->far) { TILE_EACH_ROW(LINEAR_ASK_ROW) }
     linear_products(m, kg, a, lda, b, l, sums);
-    if (l->zw) { TILE_EACH_ROW(LINEAR_ZERO_ROW) }
-    if (l->residual)
-        linear_finish(m, 1, l, j, sums);
-    else
-        linear_finish(m, 0, l, j, sums);
+    linear_end(m, l, row, j, sums);
 }
 
 #define LINEAR_CASE(i)                                                                                                 \
@@ -152,6 +160,12 @@ QLM_INLINE void linear_panel(size_t m, size_t kg, const char *a, size_t lda, con
     }
 }
 
+#ifdef DOT_ROWS
+#include "linear_wide.inc.h"
+#else
+#define DOT_ROWS MR
+#endif
+
 #undef TILE_MR
 #undef TILE_COLUMNS
 
@@ -159,7 +173,7 @@ QLM_INLINE void linear_panel(size_t m, size_t kg, const char *a, size_t lda, con
 struct linear_tail {
     struct linear l;
     int32_t sums[NR], zw[NR];
-    float sw[NR], bias[NR], residual[MR * NR], out[MR * NR];
+    float sw[NR], bias[NR], residual[DOT_ROWS * NR], out[DOT_ROWS * NR];
 };
 
 /* The outputs of a sixteen at s among the last `count`. */
@@ -211,15 +225,23 @@ QLM_KERNEL(void, linear_8)
  const int32_t *sums, const int32_t *zw, const float *sw, const float *sx, const float *bias, const float *residual,
  size_t ldr, float *out, size_t ldo, int far, const void *next, size_t lines)
 {
-    int32_t left[MR];
+    int32_t left[DOT_ROWS];
     for (size_t i = 0; i < m; i++) left[i] = linear_left(zx[i]);
     struct linear l = {left, rest, sums, zw, sw, sx, bias, residual, out, ldr, ldo, far, next, lines};
     struct linear_tail tail;
+#ifdef DOT_WIDE_STEPS
+    const struct wide_cut cut = wide_cut_of(m, kg);
+#endif
     const char *panel = (const char *)b;
     for (size_t j = 0; j < n; j += NR, panel += kg * NR * K_STEP) {
         int whole = n - j >= NR;
         if (!whole) linear_begin_tail(&tail, m, &l, j, n - j);
-        linear_panel(m, kg, a, lda, panel, whole ? &l : &tail.l, whole ? j : 0);
+#ifdef DOT_WIDE_STEPS
+        if (m > MR)
+            wide_panel(&cut, kg, a, lda, panel, whole ? &l : &tail.l, whole ? j : 0);
+        else
+#endif
+            linear_panel(m, kg, a, lda, panel, whole ? &l : &tail.l, whole ? j : 0);
         if (!whole) linear_end_tail(&tail, m, &l, j, n - j);
     }
 }

@@ -2,7 +2,8 @@
  * are compiled for.
  *
  * LEFT and K_STEP say how the int8 product reads its left operand, NR is the width of every panel of the table, and
- * MR_* are the rows that a call takes at most.  NR is one number for the int8, the int16 and the float panel, so
+ * MR_* are the rows of a tile, and
+ * what a call takes at most; linear_8 takes ROWS_8.  NR is one number for the int8, the int16 and the float panel, so
  * tables that share kernels (avxvnni with avx2) share it.  MR_* are the most accumulators that still leave registers
  * for the operands: x86 AVX2 has 16, AVX-512 and NEON have 32.
  */
@@ -15,6 +16,7 @@
 #define QLM_SCALAR_K_STEP 4
 #define QLM_SCALAR_NR 16
 #define QLM_SCALAR_MR_8 4
+#define QLM_SCALAR_ROWS_8 QLM_SCALAR_MR_8
 #define QLM_SCALAR_LEFT_4 QLM_LEFT_U8
 #define QLM_SCALAR_MR_4 4
 #define QLM_SCALAR_EXPAND_ROWS 8
@@ -27,6 +29,7 @@
 #define QLM_AVX2_K_STEP 2
 #define QLM_AVX2_NR 16
 #define QLM_AVX2_MR_8 6
+#define QLM_AVX2_ROWS_8 32
 #define QLM_AVX2_LEFT_4 QLM_LEFT_U8
 #define QLM_AVX2_MR_4 4
 #define QLM_AVX2_EXPAND_ROWS 8
@@ -39,6 +42,7 @@
 #define QLM_AVXVNNI_K_STEP 4
 #define QLM_AVXVNNI_NR QLM_AVX2_NR
 #define QLM_AVXVNNI_MR_8 6
+#define QLM_AVXVNNI_ROWS_8 QLM_AVXVNNI_MR_8
 #define QLM_AVXVNNI_LEFT_4 QLM_AVXVNNI_LEFT
 #define QLM_AVXVNNI_MR_4 QLM_AVXVNNI_MR_8
 #define QLM_AVXVNNI_EXPAND_ROWS 24
@@ -51,6 +55,7 @@
 #define QLM_AVX512_K_STEP 2
 #define QLM_AVX512_NR 32
 #define QLM_AVX512_MR_8 12
+#define QLM_AVX512_ROWS_8 QLM_AVX512_MR_8
 #define QLM_AVX512_LEFT_4 QLM_LEFT_U8
 #define QLM_AVX512_MR_4 6
 #define QLM_AVX512_EXPAND_ROWS 12
@@ -62,6 +67,7 @@
 #define QLM_AVX512VNNI_K_STEP 4
 #define QLM_AVX512VNNI_NR QLM_AVX512_NR
 #define QLM_AVX512VNNI_MR_8 12
+#define QLM_AVX512VNNI_ROWS_8 QLM_AVX512VNNI_MR_8
 #define QLM_AVX512VNNI_LEFT_4 QLM_AVX512VNNI_LEFT
 #define QLM_AVX512VNNI_MR_4 QLM_AVX512VNNI_MR_8
 #define QLM_AVX512VNNI_EXPAND_ROWS 64
@@ -73,6 +79,7 @@
 #define QLM_AVX512VBMI_K_STEP QLM_AVX512VNNI_K_STEP
 #define QLM_AVX512VBMI_NR QLM_AVX512_NR
 #define QLM_AVX512VBMI_MR_8 QLM_AVX512VNNI_MR_8
+#define QLM_AVX512VBMI_ROWS_8 QLM_AVX512VBMI_MR_8
 #define QLM_AVX512VBMI_LEFT_4 QLM_AVX512VNNI_LEFT_4
 #define QLM_AVX512VBMI_MR_4 QLM_AVX512VNNI_MR_4
 #define QLM_AVX512VBMI_EXPAND_ROWS QLM_AVX512VNNI_EXPAND_ROWS
@@ -85,6 +92,7 @@
 #define QLM_NEON_K_STEP 2
 #define QLM_NEON_NR 16
 #define QLM_NEON_MR_8 6
+#define QLM_NEON_ROWS_8 QLM_NEON_MR_8
 #define QLM_NEON_LEFT_4 QLM_LEFT_S8
 #define QLM_NEON_MR_4 4
 #define QLM_NEON_EXPAND_ROWS 8
@@ -96,6 +104,7 @@
 #define QLM_NEONDOT_K_STEP 4
 #define QLM_NEONDOT_NR QLM_NEON_NR
 #define QLM_NEONDOT_MR_8 6
+#define QLM_NEONDOT_ROWS_8 QLM_NEONDOT_MR_8
 #define QLM_NEONDOT_LEFT_4 QLM_NEONDOT_LEFT
 #define QLM_NEONDOT_MR_4 QLM_NEONDOT_MR_8
 #define QLM_NEONDOT_EXPAND_ROWS 24
@@ -108,6 +117,7 @@
 #define QLM_NEONI8MM_K_STEP 8
 #define QLM_NEONI8MM_NR QLM_NEON_NR
 #define QLM_NEONI8MM_MR_8 6
+#define QLM_NEONI8MM_ROWS_8 QLM_NEONI8MM_MR_8
 #define QLM_NEONI8MM_LEFT_4 QLM_LEFT_S8
 #define QLM_NEONI8MM_MR_4 QLM_NEONI8MM_MR_8
 #define QLM_NEONI8MM_EXPAND_ROWS 24

@@ -51,15 +51,15 @@ static PyObject *core_kernel_constants(PyObject *module, PyObject *isa)
     (void)module;
     const struct qlm_kernels *table = take_table(isa);
     if (!table) return NULL;
-    return Py_BuildValue("{sisisisisisisisisi}", "left_type", table->left_type, "k_step", table->k_step, "nr",
-                         table->nr, "mr_8", table->mr_8, "mr_16", table->mr_16, "mr_f32", table->mr_f32, "left_4",
-                         table->left_4, "mr_4", table->mr_4, "fold_4", table->fold_4);
+    return Py_BuildValue("{sisisisisisisisisisi}", "left_type", table->left_type, "k_step", table->k_step, "nr",
+                         table->nr, "mr_8", table->mr_8, "mr_16", table->mr_16, "mr_f32", table->mr_f32, "rows_8",
+                         table->rows_8, "left_4", table->left_4, "mr_4", table->mr_4, "fold_4", table->fold_4);
 }
 
 PyMethodDef qlm_hooks_methods[] = {
     QLM_METHOD(kernel_address, "kernel_address(isa, name) -> int\n\nWhere a compiled kernel is, usable here or not."),
     {"kernel_constants", core_kernel_constants, METH_O,
-     "kernel_constants(isa) -> dict\n\nleft_type (0 u8, 1 s8, 2 s16), k_step, nr, mr_8, mr_16, mr_f32, left_4, mr_4, "
-     "fold_4 of a table."},
+     "kernel_constants(isa) -> dict\n\nleft_type (0 u8, 1 s8, 2 s16), k_step, nr, mr_8, mr_16, mr_f32, rows_8, left_4, "
+     "mr_4, fold_4 of a table."},
     {NULL, NULL, 0, NULL},
 };

@@ -9,7 +9,7 @@
 #include "test.h"
 
 #define COLUMNS 64
-#define ROWS_MAX 20
+#define ROWS_MAX 36
 #define DEPTH_MAX 96
 
 /* What a left element holds beside the code. */
@@ -215,8 +215,8 @@ static void linear_8(const struct qlm_kernels *kernels, struct rng *rng, struct 
     float *bias = rng_below(rng, 2) ? drawn_floats(rng, flavour, 1.0f, n) : NULL;
     float *residual = rng_below(rng, 2) ? drawn_floats(rng, flavour, 1.0f, m * n) : NULL;
     float *out = operand(m * n * sizeof *out);
-    for (size_t row = 0; row < m; row += kernels->mr_8)
-        kernels->linear_8(qlm_min_size(kernels->mr_8, m - row), n, kg, a + row * stride, stride, panels, zx + row,
+    for (size_t row = 0; row < m; row += kernels->rows_8)
+        kernels->linear_8(qlm_min_size(kernels->rows_8, m - row), n, kg, a + row * stride, stride, panels, zx + row,
                           rest + row, sums, zw, sw, sx + row, bias, residual ? residual + row * n : NULL, n,
                           out + row * n, n, m & 1, out, m & 2 ? 0 : 5);
     record_floats(record, out, m * n);

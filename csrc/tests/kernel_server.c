@@ -1,7 +1,7 @@
 /* kernel_server.c: calls kernels by name for a test that runs elsewhere (tests/kernels, NEON under qemu-user).
  *
- * "tables" is answered by a line for each table, "ISA LEFT_TYPE K_STEP NR MR_8 MR_16 MR_F32 LEFT_4
- * MR_4", and an empty line.
+ * "tables" is answered by a line for each table, "ISA LEFT_TYPE K_STEP NR MR_8 MR_16 MR_F32 ROWS_8
+ * LEFT_4 MR_4", and an empty line.
  *
  * Any other request on standard input is a line, a line for each argument, and raw bytes after the line of an array:
  *
@@ -204,8 +204,8 @@ static void list_tables(void)
 {
     const struct qlm_kernels *t;
     for (size_t i = 0; (t = qlm_kernels_at(i)); i++)
-        printf("%s %d %d %d %d %d %d %d %d %d\n", t->isa, t->left_type, t->k_step, t->nr, t->mr_8, t->mr_16, t->mr_f32,
-               t->left_4, t->mr_4, t->fold_4);
+        printf("%s %d %d %d %d %d %d %d %d %d %d\n", t->isa, t->left_type, t->k_step, t->nr, t->mr_8, t->mr_16,
+               t->mr_f32, t->rows_8, t->left_4, t->mr_4, t->fold_4);
     printf("\n");
     fflush(stdout);
 }

@@ -201,12 +201,29 @@ def linear_8_case(setting: Setting, a: np.ndarray, b: np.ndarray, n: int) -> Cas
 @cases_of("linear_8")
 def linear_8(setting: Setting) -> Iterator[Case]:
     constants, left = setting.constants, setting.constants.left_type
-    for m in heights(setting, constants.mr_8):
+    for m in heights(setting, constants.rows_8):
         for n in widths(setting):
             k = constants.k_step * setting.choice(*depths(setting))
             a = drawn(setting, (m, k), *LEFT_LIMITS[left], LEFT_DTYPES[left])
             b = drawn(setting, (k, -(-n // constants.nr) * constants.nr), -128, 127, np.int8)
             yield linear_8_case(setting, a, b, n)
+
+
+@cases_of("linear_8")
+def linear_8_of_long_rows(setting: Setting) -> Iterator[Case]:
+    """Past 192 steps of k sums lie in memory between pieces, where a call has more rows than a tile (AVX2)."""
+    if setting.few:
+        return
+    constants, left = setting.constants, setting.constants.left_type
+    for steps in (192, 193, 384, 400, 577):
+        m, n, k = (
+            setting.choice(*range(1, constants.rows_8 + 1)),
+            setting.choice(*widths(setting)),
+            steps * constants.k_step,
+        )
+        a = drawn(setting, (m, k), *LEFT_LIMITS[left], LEFT_DTYPES[left])
+        b = drawn(setting, (k, -(-n // constants.nr) * constants.nr), -128, 127, np.int8)
+        yield linear_8_case(setting, a, b, n)
 
 
 @cases_of("linear_8")

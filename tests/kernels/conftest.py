@@ -62,9 +62,9 @@ class Bench:
         """Made once for all tiers whose operands look alike."""
         alike = constants
         if kernel in PANEL_KERNELS:
-            alike = replace(constants, left_type=0, k_step=0, mr_8=0, left_4=0, mr_4=0, fold_4=0)
+            alike = replace(constants, left_type=0, k_step=0, mr_8=0, rows_8=0, left_4=0, mr_4=0, fold_4=0)
         elif kernel not in int8_kernels():
-            alike = Constants(0, 0, 0, 0, 0, 0, 0, 0, 0)
+            alike = Constants(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         return self._made(kernel, alike, level)
 
     @lru_cache(maxsize=8)  # noqa: B019 (one a session; the cases of all kernels together are large)

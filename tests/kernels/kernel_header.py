@@ -68,6 +68,7 @@ class Constants:
     mr_8: int
     mr_16: int
     mr_f32: int
+    rows_8: int
     left_4: int
     mr_4: int
     fold_4: int

@@ -195,14 +195,14 @@ class EmulatedRunner:
         return self._emulators[isa]
 
     def _read_tables(self, emulator: Any, kernels_at: int) -> None:
-        """struct qlm_kernels: a name, features, ten bytes of constants (the ninth no layout), then addresses."""
+        """struct qlm_kernels: a name, features, eleven bytes of constants (the tenth no layout), then addresses."""
         index = 0
         while table := emulator.call(kernels_at, index):
             raw = emulator.memory[table : table + 24 + 8 * len(signatures())].tobytes()
             name = int.from_bytes(raw[:8], "little")
             isa = emulator.memory[name : name + 32].tobytes().split(b"\0")[0].decode()
             addresses = np.frombuffer(raw[24:], np.uint64)
-            self._constants[isa] = Constants(*raw[12:20], raw[21])
+            self._constants[isa] = Constants(*raw[12:21], raw[22])
             self._tables[isa] = {k: int(a) for k, a in zip(signatures(), addresses, strict=True)}
             index += 1
 
