@@ -56,12 +56,19 @@ QLM_INLINE void e4_rows(const int m, const struct nibble_product *p)
             n4_rows(i + 1, &p);                                                                                        \
         return;
 
+QLM_INLINE void n4_product(size_t m, int expanded, struct nibble_product p)
+{
+    switch (m) {
+        QLM_EACH_ROW(N4_MR, N4_CASE)
+    }
+}
+
 QLM_KERNEL(void, gemm_4)
 (size_t m, size_t steps, const void *a, size_t lda, const void *b, int expanded, int32_t *c, size_t ldc)
 {
-    struct nibble_product p = {steps, a, lda, b, c, ldc};
-    switch (m) {
-        QLM_EACH_ROW(N4_MR, N4_CASE)
+    for (size_t row = 0; row < m; row += N4_MR) {
+        struct nibble_product p = {steps, (const char *)a + row * lda, lda, b, c + row * ldc, ldc};
+        n4_product(m - row < N4_MR ? m - row : N4_MR, expanded, p);
     }
 }
 

@@ -91,7 +91,7 @@ QLM_INLINE void dot_store_wide(char *p, dot_right right) { _mm256_store_si256((_
 #include "nibbles_avx2.h"
 
 #define N4_LEFT QLM_AVX2_LEFT_4
-#define N4_MR QLM_AVX2_MR_4
+#define N4_MR 4 /* at a time; eight sums and their products */
 #define N4_COLUMNS 2
 
 typedef int16_t pair_sum __attribute__((vector_size(32)));

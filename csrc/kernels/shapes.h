@@ -31,7 +31,7 @@
 #define QLM_AVX2_MR_8 6
 #define QLM_AVX2_ROWS_8 32
 #define QLM_AVX2_LEFT_4 QLM_LEFT_U8
-#define QLM_AVX2_MR_4 4
+#define QLM_AVX2_MR_4 16
 #define QLM_AVX2_EXPAND_ROWS 8
 #define QLM_AVX2_FOLD_4 0
 #define QLM_AVX2_MR_16 6
