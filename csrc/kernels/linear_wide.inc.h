@@ -16,7 +16,6 @@
 _Static_assert(MR == 6, "of two and more tiles the first has 4, 5 or 6 rows, the others 3 to 6");
 
 #define WIDE_TILES ((DOT_ROWS + MR - 1) / MR)
-#define WIDE_AHEAD 2048 /* gemm.inc.h */
 #define WIDE_STEP_BYTES (DOT_COLUMNS * sizeof(dot_right))
 
 /* Where the tiles of m > MR rows begin, and their number; steps of a piece of k. */
@@ -67,7 +66,7 @@ QLM_INLINE void wide_products(const int m, const int leaves, size_t steps, const
 {
     for (; steps; steps--, a += K_STEP * LEFT_BYTES, b += K_STEP * NR, codes += WIDE_STEP_BYTES) {
         dot_right right[DOT_COLUMNS];
-        if (leaves) __builtin_prefetch(b + WIDE_AHEAD);
+        if (leaves) dot_ask_ahead(b);
         TILE_EACH_COLUMN(WIDE_LOAD, 0)
         TILE_EACH_ROW(WIDE_STEP_ROW)
     }
