@@ -336,7 +336,7 @@ size_t qlm_quantize_found(const float *x, size_t n, size_t runs, size_t begin, s
     job.scale = scale;
     job.zero = zero;
     job.batch = qlm_min_size(qlm_max_size(FOUND_FLOATS / qlm_max_size(n, 1), 1), (size_t)FOUND_RUNS);
-    job.batches = qlm_max_size(QLM_CHUNK / qlm_max_size(job.batch * n, 1), 1);
+    job.batches = qlm_max_size(qlm_chunk((end - begin) * n) / qlm_max_size(job.batch * n, 1), 1);
     size_t tasks = qlm_div_up(end - begin, job.batch * job.batches);
     qlm_parallel_sized(tasks, (end - begin) * n / 2, found_task, &job);
     return job.quantize.bad;

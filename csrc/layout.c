@@ -10,6 +10,8 @@
 size_t qlm_layout_params(const struct qlm_layout *layout)
 { return layout->channels * (layout->group ? qlm_div_up(layout->inner, layout->group) : 1); }
 
+size_t qlm_chunk(size_t size) { return qlm_threads() > 1 ? QLM_CHUNK : qlm_max_size(size, 1); }
+
 static struct qlm_run run_of_group(const struct qlm_layout *layout, size_t start)
 {
     size_t row = start / layout->inner, i = start % layout->inner, g = i / layout->group;
@@ -46,7 +48,7 @@ static size_t whole_runs(const struct qlm_layout *layout, const struct qlm_run *
 
 struct walk {
     const struct qlm_layout *layout;
-    size_t begin, end;
+    size_t begin, end, chunk;
     int groups;
     void (*visit)(void *context, struct qlm_run run);
     void *context;
@@ -55,7 +57,7 @@ struct walk {
 static void walk_chunk(void *context, size_t index, unsigned worker)
 {
     const struct walk *walk = context;
-    size_t at = walk->begin + index * QLM_CHUNK, end = at + qlm_min_size(QLM_CHUNK, walk->end - at);
+    size_t at = walk->begin + index * walk->chunk, end = at + qlm_min_size(walk->chunk, walk->end - at);
     (void)worker;
     while (at < end) {
         struct qlm_run run = qlm_run_at(walk->layout, at, end);
@@ -68,20 +70,21 @@ static void walk_chunk(void *context, size_t index, unsigned worker)
 static void walk(struct walk *walk)
 {
     size_t size = walk->end - walk->begin;
-    qlm_parallel_sized(qlm_div_up(size, QLM_CHUNK), size / ELEMENTS_PER_UNIT, walk_chunk, walk);
+    walk->chunk = qlm_chunk(size);
+    qlm_parallel_sized(qlm_div_up(size, walk->chunk), size / ELEMENTS_PER_UNIT, walk_chunk, walk);
 }
 
 void qlm_visit_runs(const struct qlm_layout *layout, size_t begin, size_t end,
                     void (*visit)(void *context, struct qlm_run run), void *context)
 {
-    struct walk runs = {layout, begin, end, 0, visit, context};
+    struct walk runs = {layout, begin, end, 0, 0, visit, context};
     walk(&runs);
 }
 
 void qlm_visit_groups(const struct qlm_layout *layout, size_t begin, size_t end,
                       void (*visit)(void *context, struct qlm_run run), void *context)
 {
-    struct walk groups = {layout, begin, end, 1, visit, context};
+    struct walk groups = {layout, begin, end, 0, 1, visit, context};
     walk(&groups);
 }
 

@@ -18,6 +18,8 @@ struct qlm_run {
 
 /* Elements of a task: small enough to balance, and for its data to stay in L2 between passes. */
 #define QLM_CHUNK 32768
+/* Elements of a task of work on `size` of them: all on one thread, where each start of a loop is lost. */
+size_t qlm_chunk(size_t size);
 
 /* Neighbouring elements have neighbouring parameters: the last axis of several channels, or groups of one element. */
 static inline int qlm_layout_each(const struct qlm_layout *layout)

@@ -321,7 +321,7 @@ QLM_INLINE int given_to_bytes(const struct groups *s)
     int bad = 0;
     for (size_t g = 0; g < s->count; g++) {
         struct codes codes = {s->scale[g], s->zero ? (float)s->zero[g] : 0.0f, s->lo, s->hi};
-        bad |= span_within(s->x + g * s->n, s->n, codes, &s->bounds, 0, s->out + g * s->n);
+        bad |= span_within(s->x + g * s->n, s->n, codes, &s->bounds, SPAN_AHEAD, s->out + g * s->n);
     }
     return bad;
 }

@@ -13,6 +13,7 @@
  *   v16_f_lookup(t, i)  t[i mod 8] of eight floats t
  *   v16_f_load_once    a load that the compiler does not repeat for each use
  *   v16_i_keep(v)      nothing: keeps compilers from having a loop's sum in two registers, moved on each step
+ *   SPAN_AHEAD         floats that long spans of codes ask ahead for
  *   store_low8/16      the low byte or the low two bytes of each lane
  *   v16_f_canonical    x, but any NaN becomes 0x7fc00000, the one that is stored on every CPU
  *   v16_i_from_f       for values in the range of int32; halves go to even

@@ -10,6 +10,8 @@
 #endif
 #include "template.h"
 
+#define SPAN_AHEAD 0
+
 typedef __m512 v16f;
 typedef __m512i v16i;
 typedef __mmask16 v16m;

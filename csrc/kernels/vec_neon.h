@@ -10,6 +10,8 @@
 #endif
 #include "template.h"
 
+#define SPAN_AHEAD 0
+
 typedef struct {
     float32x4_t q0, q1, q2, q3;
 } v16f;

@@ -9,6 +9,8 @@
 #define QLM_INLINE static __attribute__((noinline, unused))
 #include "template.h"
 
+#define SPAN_AHEAD 0
+
 typedef struct {
     float lane[16];
 } v16f;
