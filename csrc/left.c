@@ -38,14 +38,16 @@ static int32_t left_shift(const struct qlm_packed *layout, const struct qlm_line
     return type == QLM_LEFT_S8 && !code_signed(input) ? 128 : 0;
 }
 
-/* Of grouped 1 it is the shift alone, and symmetric codes may leave none. */
-int qlm_left_any_zx(const struct qlm_packed *layout, const struct qlm_linear_input *input)
+/* Whether kernels have a zx to subtract: of grouped 1 it is the shift alone, and symmetric codes may leave none. */
+static int any_zx(const struct qlm_packed *layout, const struct qlm_linear_input *input)
 {
     int32_t shift = left_shift(layout, input);
-    if (input_grouped(layout, input) == 1) return shift != 0;
     int symmetric = input->kind == QLM_INPUT_DYNAMIC && input->symmetric && !input->interval;
-    return !(symmetric && code_signed(input) && shift == 0);
+    return shift != 0 || !(input_grouped(layout, input) == 1 || (symmetric && code_signed(input)));
 }
+
+int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input)
+{ return input_grouped(layout, input) != 1 && any_zx(layout, input); }
 
 /* An odd number of cache lines: the rows of a tile are read side by side, and where they lie a multiple of 4 KiB apart
  * they share one set of L1 (12 rows x 4096 -> 11008: 412 GOP/s, with this 454). */
@@ -80,7 +82,7 @@ void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     left->next = NULL;
     left->grouped = input_grouped(layout, input);
     left->narrow = input->type.bits <= 8;
-    left->zx_any = qlm_left_any_zx(layout, input);
+    left->zx_any = any_zx(layout, input);
     left->stride = left_stride(layout);
     left->elements = reserve(&rest, rows * left->stride);
     left->zx = reserve(&rest, params * sizeof(int32_t));

@@ -39,8 +39,8 @@ size_t qlm_left_element(const struct qlm_packed *layout);
 /* Bytes of a row of a block, and of a block; its arrays laid into `memory`. */
 size_t qlm_left_row_bytes(const struct qlm_packed *layout);
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows);
-/* Whether kernels have a zx to subtract. */
-int qlm_left_any_zx(const struct qlm_packed *layout, const struct qlm_linear_input *input);
+/* Whether kernels have a zx of each row to subtract. */
+int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);
 /* Fills rows [begin, end) of the block, whose row 0 is the input's row `first`, for the layout of `layout` (its spans,

@@ -97,12 +97,12 @@ static int by_nibbles(const struct qlm_job *job)
 }
 
 /* Whether 4-bit panels are expanded: where enough rows meet them.  Where zero points come off nibbles as they are read,
- * only what reads a panel twice, for its products and for its sums, gains by it. */
+ * only what reads a panel twice for each part of a tile, for its products and for its sums, gains by it. */
 static int expands(const struct qlm_job *job, size_t rows)
 {
     const struct qlm_packed *weight = job->outputs[0].weight;
     if (!by_nibbles(job) || rows < weight->kernels->expand_rows) return 0;
-    return weight->kernels->fold_4 < 2 || qlm_left_any_zx(weight, job->input);
+    return weight->kernels->fold_4 < 2 || qlm_left_zx_by_row(weight, job->input);
 }
 
 static size_t expanded_panel(const struct qlm_packed *weight) { return 2 * panel_bytes(weight); }

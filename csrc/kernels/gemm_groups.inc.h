@@ -26,8 +26,9 @@
 #include "groups.h"
 #include "unroll.h"
 
-/* Only sw is given; with zw and rest; with ow; whatever there is, looked up for each group; with zw alone. */
-enum { GROUPS_PLAIN = 0, GROUPS_ZW = 1, GROUPS_OW = 2, GROUPS_ANY = 4, GROUPS_FOLDED = 8 };
+/* Only sw is given; with zw and rest; with ow; whatever there is, looked up for each group; with zw alone; less a
+ * number for each column. */
+enum { GROUPS_PLAIN = 0, GROUPS_ZW = 1, GROUPS_OW = 2, GROUPS_ANY = 4, GROUPS_FOLDED = 8, GROUPS_LESS = 16 };
 
 /* Elements of a group up to which its sums and all that is subtracted from them are exact as floats: (255 + 255) * 128
  * from codes and zx, 255 * 128 from rest and zw, together 98 304 an element, of 2^24.  Subtracting is then one fused
@@ -40,6 +41,7 @@ struct group_tile {
     const int32_t *zx, *zx_all;     /* of each row; of all */
     const float *rest, *large_rest; /* subtracted as floats; as integers */
     const int8_t *folded;           /* zw that is taken off the panel */
+    const int32_t *less; /* [groups][NR]: zx_all times the sums of the weights, or NULL: made for each part of a tile */
     size_t steps;
 };
 
@@ -111,6 +113,7 @@ QLM_OUTLINE void group_finish(const struct qlm_groups *g, size_t row, size_t row
     if (i < m) { STATEMENT; }
 #define GROUPS_LANES(i) GROUPS_OF_ROW(acc[i] = DOT_LANES(sums[i] + first, 0), i)
 #define GROUPS_SCALE_DOWN(i) GROUPS_OF_ROW(acc[i] = v16_i_sar(acc[i], GROUPS_SHIFT), i)
+#define GROUPS_LESS_GIVEN(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], less), i)
 #define GROUPS_LESS_ALL(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], all), i)
 #define GROUPS_LESS_ZX(i) GROUPS_OF_ROW(acc[i] = v16_i_sub(acc[i], v16_i_mul(weights, v16_i_set1(zx[i]))), i)
 #define GROUPS_LESS_LARGE(i)                                                                                           \
@@ -139,7 +142,10 @@ QLM_INLINE void GROUPS(correct)(const int m, const int how, const struct group_t
 {
     size_t rows = n * r->g.rows;
     if (GROUPS_SHIFT) { QLM_EACH_ROW(GROUPS_MR, GROUPS_SCALE_DOWN) }
-    if (GROUPS_HAS(0, r->zx_all)) {
+    if (GROUPS_HAS(GROUPS_LESS, r->less)) {
+        v16i less = v16_i_load(r->less + at);
+        QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_GIVEN)
+    } else if (GROUPS_HAS(0, r->zx_all)) {
         v16i all = v16_i_mul(weights, v16_i_set1(*r->zx_all));
         QLM_EACH_ROW(GROUPS_MR, GROUPS_LESS_ALL)
     }
@@ -246,7 +252,7 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
     if (!GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
     for (size_t n = 0; n * r->g.group < r->g.k; n++, a += GROUPS_LEFT_BYTES * steps, b += GROUPS_STEP_BYTES * steps) {
         dot_sum sums[GROUPS_MR][GROUPS_COLUMNS], ones[GROUPS_COLUMNS] = {{0}};
-        if (GROUPS_HAS(0, r->g.zx || r->g.ox)) GROUPS(ones)(steps, b, ones);
+        if (GROUPS_HAS(0, (r->g.zx && !r->less) || r->g.ox)) GROUPS(ones)(steps, b, ones);
         GROUPS(sums)(m, how, r, n, steps, a, b, sums);
         GROUPS(add_part)(m, how, r, n, to, sums, ones, 0, held);
         if (GROUPS_PARTS_LAST) GROUPS(add_part)(m, how, r, n, to, sums, ones, GROUPS_PARTS_LAST, held);
@@ -259,6 +265,10 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
 QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float *to)
 {
     const struct qlm_groups *g = &r->g;
+    if (r->less && m > 1 && !g->zw && !g->ow && !GROUPS_SHORT) {
+        GROUPS(tile_rows)(m, GROUPS_LESS, GROUPS_SHORT, r, to);
+        return 1;
+    }
     if (g->zx || g->sx || g->ox || (GROUPS_SHORT && g->group != GROUPS_SHORT * GROUPS_STEP)) return 0;
     if (!g->zw && !g->ow)
         GROUPS(tile_rows)(m, GROUPS_PLAIN, GROUPS_SHORT, r, to);
@@ -297,11 +307,36 @@ QLM_INLINE size_t GROUPS(height)(size_t left)
     return left < 2 * GROUPS_MR ? (left + 1) / 2 : GROUPS_MR;
 }
 
+/* The shift of signed activations meets the same sums of the weights in each part of a tile: made once, where there are
+ * several parts and no more groups than this, 16 KiB of L1. */
+#define GROUPS_LESS_MOST (4096 / NR)
+
+QLM_INLINE void GROUPS(find_less)(const struct group_tile *r, int32_t *less)
+{
+    const char *b = r->g.b;
+    for (size_t n = 0; n * r->g.group < r->g.k; n++, b += GROUPS_STEP_BYTES * r->steps) {
+        dot_sum ones[GROUPS_COLUMNS];
+        GROUPS(ones)(r->steps, b, ones);
+        for (int j = 0; j < NR / 16; j++) {
+            size_t at = n * NR + 16 * (size_t)j;
+            v16i weights = DOT_LANES(ones + j * (GROUPS_COLUMNS / (NR / 16)), 0);
+            if (GROUPS_SHIFT) weights = v16_i_sar(weights, GROUPS_SHIFT);
+            if (r->folded) weights = group_centred(&r->g, n, at, weights);
+            v16_i_store(less + at, v16_i_mul(weights, v16_i_set1(*r->zx_all)));
+        }
+    }
+}
+
 /* m may exceed what the registers take at a time. */
 QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 {
     struct group_tile r = group_tile_of(g, GROUPS_STEP);
     float t[GROUPS_MR * NR];
+    int32_t less[GROUPS_LESS_MOST * NR];
+    if (m > GROUPS_MR && r.zx_all && !g->ox && g->k <= GROUPS_LESS_MOST * g->group) {
+        GROUPS(find_less)(&r, less);
+        r.less = less;
+    }
     for (size_t row = 0, rows; row < m; row += rows) {
         rows = GROUPS(height)(m - row);
         if (g->far) group_ask(g, row, rows);
@@ -312,6 +347,7 @@ QLM_INLINE void GROUPS(tile)(size_t m, const struct qlm_groups *g)
 }
 
 #undef GROUPS_PARTS_LAST
+#undef GROUPS_LESS_MOST
 #undef GROUPS
 #undef GROUPS_MR
 #undef GROUPS_COLUMNS
