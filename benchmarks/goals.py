@@ -32,6 +32,7 @@ SECTIONS = {  # of docs/performance.md, where a miss is explained
 }
 CODES_IN = ("oneDNN, int8 in",)  # it is given codes: what it does not do is the quantizing
 EXACT = ("ggml q8_0",)  # others' int8 sums saturate with AVX2 alone
+SMOOTH = "dynamic-int8, smoothquant"  # examples/smooth-int8.toml, in rows of models
 PEAKS = ("int8", "int4", "int16", "float32")
 
 
@@ -208,6 +209,13 @@ def of_model(size: str, key: str = "share", recipe: str = "dynamic-int8") -> Cal
     return figures
 
 
+def smooth_beside_plain(rows: Rows, _found: Result) -> Figures:
+    """Times dynamic-int8's time, on many tokens."""
+    at = {row["contender"]: row["median"] for row in rows if row["section"] == MODEL and row["case"] == "32 x 128"}
+    smooth, plain = at.get(f"{OWN} {SMOOTH}"), at.get(f"{OWN} dynamic-int8")
+    return {"32 x 128": smooth / plain} if smooth and plain else {}
+
+
 def model_beside_peers(size: str) -> Callable[[Rows, Result], Figures]:
     return times_as_fast(MODEL, lambda row, _: row["case"] == size, everyone, f"{OWN} dynamic-int8")
 
@@ -340,6 +348,18 @@ GOALS = (
     Goal(
         "its cosine with the float model, least", "", "model",
         of_model("32 x 128", "least_cosine"), {VNNI: both(0.996, 0.996)}, **COSINE,
+    ),
+    Goal(
+        "the same with SmoothQuant: its time", "`dynamic-int8`", "model",
+        smooth_beside_plain, {VNNI: both(1.12, 1.12)}, **TIMES, at_most=True,
+    ),
+    Goal(
+        "its cosine with the float model, mean", "", "model",
+        of_model("32 x 128", "cosine", SMOOTH), {VNNI: both(0.999, 0.999)}, **COSINE,
+    ),
+    Goal(
+        "its cosine with the float model, least", "", "model",
+        of_model("32 x 128", "least_cosine", SMOOTH), {VNNI: both(0.996, 0.996)}, **COSINE,
     ),
     *(
         Goal(

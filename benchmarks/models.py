@@ -13,10 +13,11 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
+import goals
 import numpy as np
 from peers import Peer, peers
 from peers.base import Encode
-from peers.checkpoint import Checkpoint, calibration_texts, load, sentence_ids
+from peers.checkpoint import EXAMPLES, Checkpoint, calibration_texts, load, sentence_ids
 from report import add_options, finish, progress_line, within
 
 import qlm
@@ -25,18 +26,25 @@ from qlm.bench.cases import Contender, Row, absent, measure
 from qlm.bench.models import FLOAT, Size
 from qlm.models import Model
 
-RECIPES = ("dynamic-int8", "static-int8", "weight-only-int8")
+# By the words that stand in the rows.
+RECIPES = {
+    "dynamic-int8": "dynamic-int8",
+    goals.SMOOTH: str(EXAMPLES / "smooth-int8.toml"),
+    "static-int8": "static-int8",
+    "weight-only-int8": "weight-only-int8",
+}
 
 
 def own(checkpoint: Checkpoint, recipes: Sequence[str]) -> tuple[Model, dict[str, Encode]]:
+    """recipes: of RECIPES, or what qlm.quantize_model takes."""
     model = qlm.load(checkpoint.folder)
-    candidates = {
-        name: qlm.quantize_model(
-            model, name, calibration=calibration_texts() if qlm.Recipe.of(name, "recipe").needs_calibration else None
-        )
-        for name in recipes
-    }
+    candidates = {name: quantized(model, RECIPES.get(name, name)) for name in recipes}
     return model, models.own_encoders(model, candidates)
+
+
+def quantized(model: Model, recipe: str) -> Model:
+    calibrated = qlm.Recipe.of(recipe, "recipe").needs_calibration
+    return qlm.quantize_model(model, recipe, calibration=calibration_texts() if calibrated else None)
 
 
 def others(checkpoint: Checkpoint, found: Sequence[Peer]) -> tuple[dict[str, Encode], list[Contender]]:
@@ -93,7 +101,7 @@ def main() -> None:
         qlm.set_num_threads(threads)
         found = [peer for peer in peers(threads, args.peer) if peer.model_rows]
         versions |= {peer.name: peer.version() for peer in found if not peer.missing}
-        model, encoders = own(checkpoint, args.recipe or RECIPES)
+        model, encoders = own(checkpoint, args.recipe or list(RECIPES))
         ready, missing = others(checkpoint, found)
         encoders |= ready
         similar = cosines(encoders, sentences)

