@@ -9,17 +9,13 @@
 #include <string.h>
 
 #include "common.h"
-#include "left.h"
+#include "left_codes.h"
 #include "pack.h"
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
-/* The type of elements of an 8-bit left operand. */
-static uint8_t byte_type(const struct qlm_packed *layout)
-{ return layout->kind == QLM_PACKED_4 ? layout->kernels->left_4 : layout->kernels->left_type; }
-
 size_t qlm_left_element(const struct qlm_packed *layout)
-{ return layout->kind == QLM_PACKED_16 || byte_type(layout) == QLM_LEFT_S16 ? 2 : 1; }
+{ return layout->kind == QLM_PACKED_16 || qlm_left_byte_type(layout) == QLM_LEFT_S16 ? 2 : 1; }
 
 static int input_grouped(const struct qlm_packed *layout, const struct qlm_linear_input *input)
 {
@@ -27,15 +23,12 @@ static int input_grouped(const struct qlm_packed *layout, const struct qlm_linea
     return layout->groups > 1 || layout->offset || input->interval || input->offset;
 }
 
-static int code_signed(const struct qlm_linear_input *input)
-{ return input->type.code == QLM_S8 || input->type.code == QLM_S16; }
-
 static int32_t left_shift(const struct qlm_packed *layout, const struct qlm_linear_input *input)
 {
     if (layout->kind == QLM_PACKED_16) return input->type.code == QLM_U16 ? 32768 : 0;
-    uint8_t type = byte_type(layout);
-    if (type == QLM_LEFT_U8) return code_signed(input) ? -128 : 0;
-    return type == QLM_LEFT_S8 && !code_signed(input) ? 128 : 0;
+    uint8_t type = qlm_left_byte_type(layout);
+    if (type == QLM_LEFT_U8) return qlm_code_signed(input) ? -128 : 0;
+    return type == QLM_LEFT_S8 && !qlm_code_signed(input) ? 128 : 0;
 }
 
 /* Whether kernels have a zx to subtract: of grouped 1 it is the shift alone, and symmetric codes may leave none. */
@@ -43,7 +36,7 @@ static int any_zx(const struct qlm_packed *layout, const struct qlm_linear_input
 {
     int32_t shift = left_shift(layout, input);
     int symmetric = input->kind == QLM_INPUT_DYNAMIC && input->symmetric && !input->interval;
-    return shift != 0 || !(input_grouped(layout, input) == 1 || (symmetric && code_signed(input)));
+    return shift != 0 || !(input_grouped(layout, input) == 1 || (symmetric && qlm_code_signed(input)));
 }
 
 int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input)
@@ -95,171 +88,6 @@ void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, co
     left->offset = input->interval || input->offset ? reserve(&rest, params * sizeof(float)) : NULL;
 }
 
-/* ---- codes of one piece --------------------------------------------------------------------------------------- */
-
-struct filler {
-    struct qlm_left *left;
-    const struct qlm_packed *layout;
-    const struct qlm_linear_input *input;
-    size_t element;
-    int32_t shift;  /* a' = code - shift */
-    int32_t lo, hi; /* bounds of codes */
-};
-
-/* The quantization of one piece; `index` counts those of a row. */
-struct piece {
-    size_t row, input_row, index, start, count;
-    float scale, offset, min;
-    int32_t zero;
-    int constant;
-};
-
-static void fill_constant(const struct filler *f, size_t n, int32_t value, void *to)
-{
-    if (f->element == 1) {
-        memset(to, (uint8_t)value, n);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) ((int16_t *)to)[i] = (int16_t)value;
-}
-
-static void shift_words(int16_t *to, size_t n, int32_t shift)
-{
-    for (size_t i = 0; shift && i < n; i++) to[i] = (int16_t)((int32_t)(uint16_t)to[i] - shift);
-}
-
-/* 16-bit left elements from 8-bit codes (of an 8-bit input beside 16-bit weights). */
-static void widen_bytes(const uint8_t *codes, size_t n, int is_signed, int16_t *to)
-{
-    for (size_t i = 0; i < n; i++) to[i] = is_signed ? (int16_t)(int8_t)codes[i] : (int16_t)codes[i];
-}
-
-#define CHUNK 512 /* codes on the stack while they are widened */
-
-/* Quantizes n floats of a piece into 16-bit elements, whatever the width of the code. */
-static int quantize_words(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
-                          int16_t *to)
-{
-    const struct qlm_kernels *kernels = f->layout->kernels;
-    float zero = (float)piece->zero, lo = (float)f->lo, hi = (float)f->hi, zeros[CHUNK];
-    int bad = 0;
-    if (f->input->interval) {
-        struct qlm_layout flat = {1, 1, n, 0};
-        uint16_t wide[CHUNK];
-        uint8_t constant = (uint8_t)piece->constant;
-        for (size_t i = 0; i < n; i += CHUNK) {
-            size_t count = qlm_min_size(n - i, CHUNK);
-            flat.inner = count;
-            bad |= qlm_quantize_interval(x + i, &flat, 0, count, &f->input->type, &piece->min, &piece->scale, &constant,
-                                         wide) != SIZE_MAX;
-            if (f->input->type.bits > 8)
-                memcpy(to + i, wide, count * sizeof *to);
-            else
-                widen_bytes((const uint8_t *)wide, count, code_signed(f->input), to + i);
-        }
-    } else if (f->input->divisor) {
-        for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
-        for (size_t i = 0; i < n; i += CHUNK)
-            bad |= kernels->quantize_cols_f32_16(x + i, qlm_min_size(n - i, CHUNK), f->input->divisor + column + i,
-                                                 zeros, lo, hi, (uint16_t *)to + i);
-    } else {
-        bad = kernels->quantize_f32_16(x, n, piece->scale, zero, lo, hi, (uint16_t *)to);
-    }
-    shift_words(to, n, f->shift);
-    return bad;
-}
-
-/* Whether elements are bytes where those of 8-bit weights, which the left_* kernels make, are not (AVX2): as elements
- * they are the codes themselves, shifted. */
-static int own_bytes(const struct filler *f) { return byte_type(f->layout) != f->layout->kernels->left_type; }
-
-static int quantize_own_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n,
-                              size_t column, uint8_t *to)
-{
-    const struct qlm_kernels *kernels = f->layout->kernels;
-    float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
-    if (f->input->interval)
-        return kernels->interval_f32_8(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
-    if (!f->input->divisor) return kernels->quantize_f32_8(x, n, piece->scale, zero, lo, hi, to);
-    float zeros[CHUNK];
-    int bad = 0;
-    for (size_t i = 0; i < CHUNK; i++) zeros[i] = zero;
-    for (size_t i = 0; i < n; i += CHUNK)
-        bad |= kernels->quantize_cols_f32_8(x + i, qlm_min_size(n - i, CHUNK), f->input->divisor + column + i, zeros,
-                                            lo, hi, NULL, NULL, to + i);
-    return bad;
-}
-
-static int quantize_bytes(const struct filler *f, const struct piece *piece, const float *x, size_t n, size_t column,
-                          void *to)
-{
-    const struct qlm_kernels *kernels = f->layout->kernels;
-    float zero = (float)(piece->zero - f->shift), lo = (float)(f->lo - f->shift), hi = (float)(f->hi - f->shift);
-    if (f->input->interval && piece->constant) {
-        fill_constant(f, n, -f->shift, to); /* the code of a constant span is 0 */
-        return 0;
-    }
-    if (own_bytes(f)) return quantize_own_bytes(f, piece, x, n, column, to);
-    if (f->input->interval)
-        return kernels->left_interval(x, n, piece->min, piece->scale, 1 << f->input->type.bits, f->lo - f->shift, to);
-    if (f->input->divisor) return kernels->left_quantize_cols(x, n, f->input->divisor + column, zero, lo, hi, to);
-    return kernels->left_quantize(x, n, piece->scale, zero, lo, hi, to);
-}
-
-static void shift_bytes(const uint8_t *codes, size_t n, int32_t shift, uint8_t *to)
-{
-    for (size_t i = 0; i < n; i++) to[i] = (uint8_t)(codes[i] - (uint32_t)shift);
-}
-
-static void take_codes(const struct filler *f, size_t at, size_t n, void *to)
-{
-    int wide = f->input->type.bits > 8;
-    const uint8_t *codes = (const uint8_t *)f->input->codes + at * (wide ? 2 : 1);
-    if (f->layout->kind != QLM_PACKED_16 && own_bytes(f)) {
-        shift_bytes(codes, n, f->shift, to);
-    } else if (f->layout->kind != QLM_PACKED_16) {
-        f->layout->kernels->left_widen(codes, n, code_signed(f->input), to);
-    } else if (wide) {
-        memcpy(to, codes, 2 * n);
-        shift_words(to, n, f->shift);
-    } else {
-        widen_bytes(codes, n, code_signed(f->input), to);
-    }
-}
-
-/* n elements of the piece from `column` on, to padded element `at` of the row. */
-static int fill_run(const struct filler *f, const struct piece *piece, size_t column, size_t n, size_t at)
-{
-    void *to = f->left->elements + piece->row * f->left->stride + at * f->element;
-    size_t flat = piece->input_row * f->input->k + column;
-    if (f->input->kind == QLM_INPUT_CODES) {
-        take_codes(f, flat, n, to);
-        return 0;
-    }
-    if (f->layout->kind == QLM_PACKED_16) return quantize_words(f, piece, f->input->x + flat, n, column, to);
-    return quantize_bytes(f, piece, f->input->x + flat, n, column, to);
-}
-
-/* Whether no padding lies between spans. */
-static int spans_touch(const struct qlm_packed *layout)
-{ return layout->groups == 1 || layout->group % qlm_packed_step(layout) == 0; }
-
-/* The piece's codes, cut at the spans' borders; spans without padding between them need no cut. */
-static int fill_piece(const struct filler *f, const struct piece *piece)
-{
-    const struct qlm_packed *layout = f->layout;
-    if (spans_touch(layout)) return fill_run(f, piece, piece->start, piece->count, piece->start);
-    int bad = 0;
-    for (size_t g = piece->start / layout->group; g < layout->groups; g++) {
-        struct qlm_span span = qlm_packed_span(layout, g);
-        size_t from = qlm_max_size(span.start, piece->start);
-        size_t to = qlm_min_size(span.start + span.count, piece->start + piece->count);
-        if (from >= to) break;
-        bad |= fill_run(f, piece, from, to - from, span.padded + (from - span.start));
-    }
-    return bad;
-}
-
 /* ---- scales --------------------------------------------------------------------------------------------------- */
 
 /* Pieces are taken some at a time: first the ranges of all, then their parameters, then the codes.  Between a row's
@@ -270,16 +98,17 @@ static int fill_piece(const struct filler *f, const struct piece *piece)
 
 struct batch {
     size_t count;
-    struct piece pieces[BATCH];
+    struct qlm_piece pieces[BATCH];
 };
 
-static const float *piece_values(const struct filler *f, const struct piece *piece)
+static const float *piece_values(const struct qlm_filler *f, const struct qlm_piece *piece)
 { return f->input->x + piece->input_row * f->input->k + piece->start; }
 
-static enum qlm_status choose_interval(const struct filler *f, struct batch *batch, const float *min, const float *max)
+static enum qlm_status choose_interval(const struct qlm_filler *f, struct batch *batch, const float *min,
+                                       const float *max)
 {
     for (size_t i = 0; i < batch->count; i++) {
-        struct piece *piece = &batch->pieces[i];
+        struct qlm_piece *piece = &batch->pieces[i];
         piece->min = min[i];
         enum qlm_status status =
             qlm_interval_params(min[i], max[i], &f->input->type, &piece->scale, &piece->offset, &piece->constant);
@@ -290,7 +119,7 @@ static enum qlm_status choose_interval(const struct filler *f, struct batch *bat
 
 /* NaN left no trace in ranges that came with the input: quantizing finds it, but not in constant spans of an interval
  * grid, whose codes are not made of values. */
-static int piece_range(const struct filler *f, const struct piece *piece, float *min, float *max)
+static int piece_range(const struct qlm_filler *f, const struct qlm_piece *piece, float *min, float *max)
 {
     const float *known = f->input->ranges;
     if (!known || f->input->interval || piece->count < f->input->k || !piece->count)
@@ -300,12 +129,12 @@ static int piece_range(const struct filler *f, const struct piece *piece, float 
     return !(isfinite(*min) && isfinite(*max));
 }
 
-static enum qlm_status choose_dynamic(const struct filler *f, struct batch *batch, size_t *bad_row)
+static enum qlm_status choose_dynamic(const struct qlm_filler *f, struct batch *batch, size_t *bad_row)
 {
     float min[BATCH], max[BATCH];
     struct qlm_qparams params[BATCH];
     for (size_t i = 0; i < batch->count; i++) {
-        const struct piece *piece = &batch->pieces[i];
+        const struct qlm_piece *piece = &batch->pieces[i];
         min[i] = INFINITY;
         max[i] = -INFINITY;
         *bad_row = piece->input_row;
@@ -321,7 +150,7 @@ static enum qlm_status choose_dynamic(const struct filler *f, struct batch *batc
     return QLM_OK;
 }
 
-static void take_given(const struct filler *f, size_t pieces, struct piece *piece)
+static void take_given(const struct qlm_filler *f, size_t pieces, struct qlm_piece *piece)
 {
     const struct qlm_linear_input *input = f->input;
     int each = input->kind == QLM_INPUT_CODES && !input->per_tensor;
@@ -349,12 +178,13 @@ static int64_t sum_words(const uint8_t *bytes, size_t words, uint32_t flip)
     return (int64_t)sum - (flip ? 512 * (int64_t)words : 0);
 }
 
-static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_span span)
+static int64_t sum_elements(const struct qlm_filler *f, const char *row, struct qlm_span span)
 {
     const struct qlm_kernels *kernels = f->layout->kernels;
     const void *from = row + span.padded * f->element;
     if (f->element == 1 && span.count <= SHORT_SPAN)
-        return sum_words(from, qlm_div_up(span.count, 4), byte_type(f->layout) == QLM_LEFT_S8 ? 0x80808080u : 0);
+        return sum_words(from, qlm_div_up(span.count, 4),
+                         qlm_left_byte_type(f->layout) == QLM_LEFT_S8 ? 0x80808080u : 0);
     if (f->layout->kind != QLM_PACKED_16)
         return (f->layout->kind == QLM_PACKED_4 ? kernels->left_sum_4 : kernels->left_sum)(from, span.count);
     const int16_t *elements = from;
@@ -363,12 +193,12 @@ static int64_t sum_elements(const struct filler *f, const char *row, struct qlm_
     return sum;
 }
 
-static int rest_is_read(const struct filler *f)
+static int rest_is_read(const struct qlm_filler *f)
 { return (qlm_packed_has_zero(f->layout) && !f->left->folded) || f->layout->offset; }
 
 /* numerics.md, "Groups": with one scale a row the chain runs over raw codes and the zero point comes after it;
  * otherwise it is subtracted in integers. */
-static void correct_span(const struct filler *f, const struct piece *piece, size_t g)
+static void correct_span(const struct qlm_filler *f, const struct qlm_piece *piece, size_t g)
 {
     struct qlm_left *left = f->left;
     struct qlm_span span = qlm_packed_span(f->layout, g);
@@ -387,7 +217,7 @@ static void correct_span(const struct filler *f, const struct piece *piece, size
 }
 
 /* One scale a row, in 32 bits: no more than a group's sums are corrected by is there. */
-static void correct_row(const struct filler *f, const struct piece *piece)
+static void correct_row(const struct qlm_filler *f, const struct qlm_piece *piece)
 {
     struct qlm_left *left = f->left;
     left->sx[piece->row] = piece->scale;
@@ -401,7 +231,7 @@ static void correct_row(const struct filler *f, const struct piece *piece)
     }
 }
 
-static void correct_piece(const struct filler *f, const struct piece *piece)
+static void correct_piece(const struct qlm_filler *f, const struct qlm_piece *piece)
 {
     f->left->zero[piece->row] = (float)piece->zero;
     if (f->left->grouped == 1 && !qlm_packed_wide(f->layout)) {
@@ -428,7 +258,7 @@ struct cut {
 };
 
 /* Without a division where a row is one piece of a length that models have: a call of one row takes a microsecond. */
-static struct cut cut_of(const struct filler *f)
+static struct cut cut_of(const struct qlm_filler *f)
 {
     size_t k = f->input->k;
     struct cut cut = {qlm_max_size(k, 1), 1, BATCH};
@@ -441,12 +271,12 @@ static struct cut cut_of(const struct filler *f)
 }
 
 /* Pieces [from, end), counted over all rows, or as many of them as a batch takes. */
-static void take_batch(const struct filler *f, const struct cut *cut, size_t first, size_t from, size_t end,
+static void take_batch(const struct qlm_filler *f, const struct cut *cut, size_t first, size_t from, size_t end,
                        struct batch *batch)
 {
     batch->count = qlm_min_size(end - from, cut->batch);
     for (size_t i = 0; i < batch->count; i++) {
-        struct piece *piece = &batch->pieces[i];
+        struct qlm_piece *piece = &batch->pieces[i];
         piece->row = cut->pieces == 1 ? from + i : (from + i) / cut->pieces;
         piece->input_row = first + piece->row;
         piece->index = from + i - piece->row * cut->pieces;
@@ -460,25 +290,25 @@ static void take_batch(const struct filler *f, const struct cut *cut, size_t fir
 }
 
 /* Zeros between the spans and after the last: a row's before its first piece. */
-static void clear_padding(const struct filler *f, size_t row)
+static void clear_padding(const struct qlm_filler *f, size_t row)
 {
     const struct qlm_packed *layout = f->layout;
     char *elements = f->left->elements + row * f->left->stride;
-    size_t from = spans_touch(layout) ? layout->k : 0;
+    size_t from = qlm_spans_touch(layout) ? layout->k : 0;
     if (from < layout->k_padded) memset(elements + from * f->element, 0, (layout->k_padded - from) * f->element);
 }
 
-static enum qlm_status fill_batch(const struct filler *f, struct batch *batch, size_t *bad_row)
+static enum qlm_status fill_batch(const struct qlm_filler *f, struct batch *batch, size_t *bad_row)
 {
     if (f->input->kind == QLM_INPUT_DYNAMIC) {
         enum qlm_status status = choose_dynamic(f, batch, bad_row);
         if (status != QLM_OK) return status;
     }
     for (size_t i = 0; i < batch->count; i++) {
-        const struct piece *piece = &batch->pieces[i];
+        const struct qlm_piece *piece = &batch->pieces[i];
         if (piece->index == 0) clear_padding(f, piece->row);
         *bad_row = piece->input_row;
-        if (fill_piece(f, piece)) return QLM_NONFINITE;
+        if (qlm_left_codes(f, piece)) return QLM_NONFINITE;
         correct_piece(f, piece);
     }
     return QLM_OK;
@@ -487,7 +317,7 @@ static enum qlm_status fill_batch(const struct filler *f, struct batch *batch, s
 enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *layout,
                               const struct qlm_linear_input *input, size_t first, size_t begin, size_t end, size_t *bad)
 {
-    struct filler filler = {.left = left, .layout = layout, .input = input, .element = qlm_left_element(layout)};
+    struct qlm_filler filler = {.left = left, .layout = layout, .input = input, .element = qlm_left_element(layout)};
     struct batch batch;
     size_t bad_row = first + begin;
     filler.shift = left_shift(layout, input);

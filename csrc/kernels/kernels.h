@@ -183,14 +183,16 @@ enum qlm_left_type { QLM_LEFT_U8, QLM_LEFT_S8, QLM_LEFT_S16 };
  *                     wrapping 32-bit arithmetic.  After each group, where ow is given: t = fma(centred, ow, t);
  *                     where ox is given: t = fma(ox, sw * fl(sum of b - count * zw), t).  sw (float16
  *                     where `half`), zw, ow are [groups][nr], the others [groups][rows], m <= rows, but zx without
- *                     sx is one number; all but sw may be NULL, zw only with rest (but fold_4), ow only with centred;
- *                     |zx| <= 255, rest is whole, |rest| <= 255 * group; m <= mr_8, 1 <= group <= 33025 elements.  out
- * is t, or, where scale is given, (t - zero[i] * chain[j]) * scale[i] or, without zero, t * scale[i] + shift[i] *
- * chain[j]; + bias[j] + residual[i][j], which may be NULL; far as in linear_8 unpack_8            out[i][j] = (b'[k0 +
- * i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as dequantize_cols; b points at the panel's start.  zero,
- * offset may be NULL (no operation) gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8
- * for panel p), l < count, from what c holds, for `panels` panels, i < m, m 1 to 6; stride is from panel to panel,
- * scale[], zero[], offset[] run over all their outputs
+ *                     sx is one number; all but sw may be NULL, zw only with rest (but fold_4), ow only with
+ *                     centred; |zx| <= 255, rest is whole, |rest| <= 255 * group; m <= mr_8, 1 <= group <= 33025
+ *                     elements.  out is t, or, where scale is given, (t - zero[i] * chain[j]) * scale[i] or, without
+ *                     zero, t * scale[i] + shift[i] * chain[j]; + bias[j] + residual[i][j], which may be NULL; far as
+ *                     in linear_8
+ * unpack_8            out[i][j] = (b'[k0 + i][j] - zero[j]) * scale[j] + offset[j], i < count, j < nr, as
+ *                     dequantize_cols; b points at the panel's start.  zero, offset may be NULL (no operation)
+ * gemv_8              c[i][p nr + j] = chain over l of a[i][l] (out[l][j] of unpack_8 for panel p), l < count, from
+ *                     what c holds, for `panels` panels, i < m, m 1 to 6; stride is from panel to panel, scale[],
+ *                     zero[], offset[] run over all their outputs
  *
  * 4-bit weights.  A step is four k of nr outputs; its codes, laid as in an int8 panel with ks = 4, are c[0 .. 4 nr):
  * byte p of the 2 nr bytes of a step holds c[p] below and c[p + 2 nr] above, each -8 .. 7.  The left operand is one
