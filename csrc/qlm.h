@@ -174,11 +174,10 @@ struct qlm_linear_input {
     const float *x; /* [m][k] */
     size_t m, k;
     struct qlm_type type;
-    int symmetric; /* dynamic */
-    int interval;  /* dynamic: grid="interval" */
-    const float
-        *ranges;  /* dynamic: [m][QLM_RANGE], least and greatest of each row as qlm_layernorm found them, or NULL */
-    size_t group; /* dynamic, codes: activations' group, 0: one per row */
+    int symmetric;        /* dynamic */
+    int interval;         /* dynamic: grid="interval" */
+    const float *ranges;  /* dynamic: [m][QLM_RANGE], of each row, as qlm_layernorm found them, or NULL */
+    size_t group;         /* dynamic, codes: activations' group, 0: one per row */
     const void *codes;    /* QLM_INPUT_CODES: [m][k] */
     const float *scale;   /* static: [1]; codes: [1] or [m][groups] */
     const int32_t *zero;  /* like scale, may be NULL */

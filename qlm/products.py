@@ -332,7 +332,7 @@ def _run(
     feed: _Feed, packed: PackedWeight, bias: Floats | None, activation: str | None, residual: Floats | None, out: Array
 ) -> None:
     rows, columns = len(feed.rows), packed.shape[0]
-    if not out.size:
+    if not rows:
         return
     target = out.reshape(rows, columns)
     addend = None if residual is None else residual.reshape(rows, columns)

@@ -2,10 +2,9 @@
  * are compiled for.
  *
  * LEFT and K_STEP say how the int8 product reads its left operand, NR is the width of every panel of the table, and
- * MR_* are the rows of a tile, and
- * what a call takes at most; linear_8 takes ROWS_8.  NR is one number for the int8, the int16 and the float panel, so
- * tables that share kernels (avxvnni with avx2) share it.  MR_* are the most accumulators that still leave registers
- * for the operands: x86 AVX2 has 16, AVX-512 and NEON have 32.
+ * MR_* are the rows that a call takes at most; linear_8 takes ROWS_8.  NR is one number for the int8, the int16 and the
+ * float panel, so tables that share kernels (avxvnni with avx2) share it.  MR_* are the most accumulators that still
+ * leave registers for the operands (x86 AVX2 has 16, AVX-512 and NEON have 32), but AVX2's MR_4, which its kernel cuts.
  */
 #ifndef QLM_SHAPES_H
 #define QLM_SHAPES_H

@@ -8,6 +8,7 @@
 #define MAX_OUTPUTS 16
 /* Rows that slices of exact products are multiples of, and that a linear's blocks have at most. */
 #define STEP 192
+#define BLOCK_COST 0x1p22 /* of a block of rows for one panel, in nanoseconds */
 
 /* ---- the arguments of linear ----------------------------------------------------------------------------------- */
 
@@ -197,6 +198,9 @@ static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
 
 /* What a group costs beside its products (its sums are scaled, short ones filled up to a step), in elements. */
 #define GROUP_COST 16.0
+/* Nanoseconds of a row beside its products, and of a group of it: a range, parameters, corrections. */
+#define ROW_COST 10.0
+#define ROW_GROUP_COST 50.0
 
 /* Nanoseconds of a multiply-add.  An estimate as of the slowest kernels would cut a call into pieces of a few rows,
  * each of which reads the weight, and expands it where it has 4 bits, for itself: 128 x 768 -> 768 by int4 were 28 and
@@ -209,20 +213,35 @@ static double product_cost(const struct qlm_linear_input *input, const struct ql
     return floats || !fit.group ? cost : cost * (1.0 + GROUP_COST / (double)fit.group);
 }
 
+/* Nanoseconds of a row beside its products: most of the time where there are few outputs. */
+static double row_cost(const struct qlm_linear_input *input)
+{
+    if (input->kind == QLM_INPUT_FLOAT) return ROW_COST;
+    size_t groups = input->group ? qlm_div_up(input->k, input->group) : 0;
+    return ROW_COST + (double)input->k * qlm_element_cost() + (double)groups * ROW_GROUP_COST;
+}
+
+/* Rows of a block, the blocks even: at most STEP, and of no more than BLOCK_COST for one panel, the shortest slice. */
+static size_t block_height(size_t m, double cost)
+{
+    double fitting = BLOCK_COST / cost;
+    size_t most = fitting < 1 ? 1 : fitting < STEP ? (size_t)fitting : STEP;
+    return qlm_max_size(qlm_div_up(m, qlm_max_size(qlm_div_up(m, most), 1)), 1);
+}
+
 static int run_call(struct call *call, enum qlm_status *status)
 {
-    double row = 1.0;
+    double row = row_cost(&call->input), products = 0.0;
     call->panels = 0;
     for (size_t i = 0; i < call->count; i++) {
         const struct qlm_packed *weight = call->outputs[i].weight;
-        row += (double)weight->n * (double)call->input.k * product_cost(&call->input, weight);
+        products += (double)weight->n_padded * (double)call->input.k * product_cost(&call->input, weight);
         call->panels += qlm_packed_panels(weight);
     }
     call->panels = qlm_max_size(call->panels, 1); /* rows without outputs are looked at, too */
-    size_t m = call->input.m, most = qlm_max_size(qlm_div_up(m, STEP), 1);
-    call->height = qlm_max_size(qlm_div_up(m, most), 1);
-    struct qlm_work work = {qlm_div_up(m, call->height) * call->panels, call->panels,
-                            (double)call->height * row / (double)call->panels};
+    call->height = block_height(call->input.m, row + products / (double)call->panels);
+    struct qlm_work work = {qlm_div_up(call->input.m, call->height) * call->panels, call->panels,
+                            (double)call->height * (row + products) / (double)call->panels};
     return qlm_run_slices(&work, linear_slice, call, status);
 }
 

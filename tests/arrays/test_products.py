@@ -129,6 +129,8 @@ def test_leading_axes_are_rows(rng: np.random.Generator, shape: tuple[int, ...],
 
 def test_no_inputs_and_no_outputs() -> None:
     assert qlm.linear(np.ones((3, 4)), qlm.quantize(np.ones((0, 4)))).shape == (3, 0)
+    with pytest.raises(ValueError, match=r"x holds nan at index \(2, 0\)"):
+        qlm.linear([[1.0], [2.0], [np.nan]], qlm.quantize(np.ones((0, 1))))
     bias = np.array([1.0, -2.0])
     got = qlm.linear(np.ones((3, 0)), qlm.quantize(np.ones((2, 0)), axis=0), bias, activation="relu")
     np.testing.assert_array_equal(got, [[1, 0]] * 3)

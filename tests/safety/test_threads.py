@@ -202,3 +202,20 @@ def test_ctrl_c_ends_a_long_call(name: str, rng: np.random.Generator) -> None:
         took = time.monotonic() - begin
     assert process.returncode == 0
     assert took < 5
+
+
+@pytest.mark.parametrize(("outputs", "group"), [(4, 16), (1, 1)])
+def test_signals_are_seen_where_few_outputs_take_long(outputs: int, group: int) -> None:
+    """Nearly all of the time is that of the activations' groups: a call in one piece would run the handler once."""
+    x = np.ones((300 * group, 4096), np.float32)
+    weight = qlm.pack(qlm.quantize(np.ones((outputs, 4096)), "int4", group_size=16))
+    runs: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: runs.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        qlm.linear(x, weight, group_size=group)
+        seen = len(runs)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen > 2
