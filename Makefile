@@ -11,7 +11,7 @@ comma := ,
 # Two processes, each a file of tests at a time.
 PYTEST_JOBS := -n 2 --dist loadfile
 
-.PHONY: all demo test bench bench-ggml lint asan core clean
+.PHONY: all demo test bench bench-ggml bench-ggml-avx2 lint asan core clean
 
 all: $(VENV)/installed
 
@@ -56,9 +56,16 @@ bench: $(VENV)/installed-bench
 	    --save build/rate.json
 	$(BIN)/python benchmarks/models.py --threads 1,2 --save build/models.json
 
-# ggml comes with llama-cpp-python, which is built from source: some minutes.
+# ggml out of the source of llama-cpp-python (peers/ggml.cmake): a minute or two. The second build holds it to AVX2, for
+# QLM_ISA=avx2 on a CPU that has more: without GGML_NATIVE, AVX2 is what ggml is built for. Uncached, or pip takes one for the other.
+GGML_ALONE := -DLLAMA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/benchmarks/peers/ggml.cmake
+GGML_INSTALL = $(PIP) install --no-deps --no-cache-dir -r benchmarks/requirements-ggml.txt
+
 bench-ggml: $(VENV)/installed-bench
-	$(PIP) install -r benchmarks/requirements-ggml.txt
+	CMAKE_ARGS="$(GGML_ALONE)" $(GGML_INSTALL)
+
+bench-ggml-avx2: $(VENV)/installed-bench
+	CMAKE_ARGS="$(GGML_ALONE) -DGGML_NATIVE=OFF" $(GGML_INSTALL) --upgrade --target build/ggml-avx2
 
 $(VENV)/installed-lint: $(VENV)/installed
 	$(PIP) install "ruff==0.17.*" "mypy==2.4.*" "clang-format==23.1.*"

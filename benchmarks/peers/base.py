@@ -47,9 +47,8 @@ class Peer:
         return None if all(map(importlib.util.find_spec, self.modules)) else "not installed"
 
     def _held(self) -> str | None:
-        """With QLM_ISA=avx2 on a CPU that has more, others are held to it too: what a table says where not."""
-        info = qlm.cpu_info()
-        if info["isa"] != "avx2" or info["isas"][-1] == "avx2":
+        """What a table says where others are to be held to AVX2 and cannot be."""
+        if not held_to_avx2():
             return None
         if self.avx2 is None:
             return "cannot be held to AVX2"
@@ -78,6 +77,12 @@ class Peer:
             self._kept = None  # before the next one is made
             self._kept = (kind, weight, make())
         return self._kept[2]
+
+
+def held_to_avx2() -> bool:
+    """With QLM_ISA=avx2 on a CPU that has more, others are held to it too."""
+    info = qlm.cpu_info()
+    return info["isa"] == "avx2" != info["isas"][-1]
 
 
 def groups(kind: str) -> int | None:

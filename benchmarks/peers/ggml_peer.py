@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.metadata
 import importlib.util
+import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Peer, Work
+from .base import Peer, Work, held_to_avx2
 
 F32, Q4_0, Q8_0 = 0, 2, 8  # enum ggml_type
 TYPES = {"int8": Q8_0, "int4 g32": Q4_0, "float32": F32}
@@ -20,6 +22,10 @@ BLOCK_BYTES = {Q8_0: 34, Q4_0: 18}  # of 32 numbers
 SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 # Mangled, since no header names it: the memory in which 4-bit and 8-bit weights are interleaved for the CPU's kernels.
 REPACKED = "_Z35ggml_backend_cpu_repack_buffer_typev"
+# ggml's instructions are those that it was built for, so a second build holds it to AVX2: `make bench-ggml-avx2`.
+AVX2_VARIABLE = "QLM_BENCH_GGML_AVX2"  # names its folder where that is not AVX2_FOLDER
+AVX2_FOLDER = Path(__file__).resolve().parents[2] / "build" / "ggml-avx2"
+BEYOND_AVX2 = ("ggml_cpu_has_avx_vnni", "ggml_cpu_has_avx512")  # int f(void), of the build and not of the CPU
 
 
 class Ggml(Peer):
@@ -36,12 +42,16 @@ class Ggml(Peer):
     }
 
     def find_missing(self) -> str | None:
-        return "not installed" if libraries() is None else None
+        if libraries() is None:
+            return "not built for AVX2" if held_to_avx2() else "not installed"
+        return None
+
+    def _held(self) -> str | None:
+        more = held_to_avx2() and any(getattr(libraries()[1], name)() for name in BEYOND_AVX2)
+        return "built for more than AVX2" if more else None
 
     def version(self) -> str:
-        import importlib.metadata
-
-        return importlib.metadata.version("llama-cpp-python")
+        return next(importlib.metadata.distributions(name="llama-cpp-python", path=[str(installed())])).version
 
     # ---- linears ----
 
@@ -186,16 +196,27 @@ def backend() -> int:
     return libraries()[1].ggml_backend_cpu_init()
 
 
+def installed() -> Path | None:
+    """Where the package is whose libraries are used; None where there is none."""
+    if held_to_avx2():
+        places = [Path(os.environ.get(AVX2_VARIABLE) or AVX2_FOLDER)]
+    else:
+        spec = importlib.util.find_spec("llama_cpp")
+        places = [Path(place).parent for place in (spec.submodule_search_locations or ())] if spec else []
+    return next((place for place in places if all(path.exists() for path in library_paths(place))), None)
+
+
+def library_paths(place: Path) -> list[Path]:
+    return [place / "llama_cpp" / "lib" / f"libggml-{part}.so" for part in ("base", "cpu")]
+
+
 @functools.cache
 def libraries() -> tuple[ctypes.CDLL, ctypes.CDLL] | None:
     """(libggml-base, libggml-cpu); None where they are not there."""
-    spec = importlib.util.find_spec("llama_cpp")
-    folders = [Path(place) / "lib" for place in (spec.submodule_search_locations or ())] if spec else []
-    files = [[folder / f"libggml-{part}.so" for part in ("base", "cpu")] for folder in folders]
-    paths = next((pair for pair in files if all(path.exists() for path in pair)), None)
-    if paths is None:
+    place = installed()
+    if place is None:
         return None
-    base, cpu = (ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths)
+    base, cpu = (ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in library_paths(place))
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
     _declare(base, "ggml_init", pointer, InitParams)
     _declare(base, "ggml_free", None, pointer)

@@ -330,6 +330,41 @@ def test_peers_are_held_to_the_instruction_set_in_use(programs, monkeypatch):
     assert base.Peer(1).missing == "cannot be held to AVX2"
 
 
+def test_ggml_is_held_to_avx2_by_a_build_of_its_own(programs, monkeypatch, tmp_path):
+    from peers import base, ggml_peer
+
+    def on(isa, *isas):
+        monkeypatch.setattr(base.qlm, "cpu_info", lambda: {"isa": isa, "isas": isas})
+        ggml_peer.libraries.cache_clear()
+
+    def make(folder):
+        for path in ggml_peer.library_paths(folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return folder
+
+    native, known, named = make(tmp_path / "native"), tmp_path / "known", tmp_path / "named"
+    spec = type("Spec", (), {"submodule_search_locations": [str(native / "llama_cpp")]})
+    monkeypatch.setattr(ggml_peer.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(ggml_peer, "AVX2_FOLDER", known)
+    monkeypatch.delenv(ggml_peer.AVX2_VARIABLE, raising=False)
+    for isas in (("avx512", "avx2", "avx512"), ("avx2", "scalar", "avx2")):
+        on(*isas)
+        assert ggml_peer.installed() == native
+    on("avx2", "avx2", "avx512")
+    assert ggml_peer.installed() is None
+    assert ggml_peer.Ggml(1).missing == "not built for AVX2"
+    assert make(known) == ggml_peer.installed()
+    monkeypatch.setenv(ggml_peer.AVX2_VARIABLE, str(named))
+    assert ggml_peer.installed() is None
+    assert make(named) == ggml_peer.installed()
+    library = type("Library", (), {name: lambda _: 0 for name in ggml_peer.BEYOND_AVX2})
+    monkeypatch.setattr(ggml_peer, "libraries", lambda: (None, library()))
+    assert ggml_peer.Ggml(1).missing is None
+    monkeypatch.setattr(library, "ggml_cpu_has_avx512", lambda _: 1)
+    assert ggml_peer.Ggml(1).missing == "built for more than AVX2"
+
+
 def test_a_model_of_a_peer_runs_or_says_why_not(programs):
     models = importlib.import_module("models")
 
