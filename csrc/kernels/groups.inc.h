@@ -198,9 +198,17 @@ QLM_INLINE void take_parameters(const struct groups *s, size_t at, size_t count,
 
 /* ---- codes ---------------------------------------------------------------------------------------------------- */
 
-/* `zeros`, a constant: whether the groups have zero points of their own; without, all start at one place. */
-QLM_INLINE struct place group_place(const struct batch *b, size_t g, int zeros)
-{ return (struct place){v16_f_set1(b->inverse[g]), v16_f_set1(b->start[zeros ? g : 0])}; }
+/* What all codes of a batch share, in variables that no store of a code can change, so that loops keep them in
+ * registers: read from *s for each block they took load ports, which are what is short.  `zeros`, a constant: whether
+ * the groups have zero points of their own; without, all start at one place. */
+struct shared {
+    struct grid_bounds bounds;
+    v16f start;
+    int zeros;
+};
+
+QLM_INLINE struct place group_place(const struct batch *b, size_t g, const struct shared *all)
+{ return (struct place){v16_f_set1(b->inverse[g]), all->zeros ? v16_f_set1(b->start[g]) : all->start}; }
 
 QLM_OUTLINE int divide_group(const struct groups *s, size_t g, float zero, size_t from, size_t count)
 {
@@ -210,42 +218,43 @@ QLM_OUTLINE int divide_group(const struct groups *s, size_t g, float zero, size_
 }
 
 /* Two groups of 32 in one block: a block of a single one would leave half of it empty. */
-QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g, int zeros,
-                             enum span_kind kind)
+QLM_INLINE int pair_to_bytes(const struct groups *s, size_t at, const struct batch *b, size_t g,
+                             const struct shared *all, enum span_kind kind)
 {
     const float *x = s->x + (at + g) * SHORT_GROUP;
-    struct place first = group_place(b, g, zeros), second = group_place(b, g + 1, zeros);
+    struct place first = group_place(b, g, all), second = group_place(b, g + 1, all);
     struct places places = {{place_of(x, 64, 0, &first), place_of(x, 64, 1, &first), place_of(x, 64, 2, &second),
                              place_of(x, 64, 3, &second)}};
-    if (near_step(&places, &s->bounds))
+    if (near_step(&places, &all->bounds))
         return divide_group(s, at + g, b->zero[g], 0, SHORT_GROUP) |
                divide_group(s, at + g + 1, b->zero[g + 1], 0, SHORT_GROUP);
-    store_bytes(s->out + (at + g) * SHORT_GROUP, &places, &s->bounds, kind);
+    store_bytes(s->out + (at + g) * SHORT_GROUP, &places, &all->bounds, kind);
     return 0;
 }
 
 QLM_INLINE int group_to_bytes(const struct groups *s, size_t g, size_t n, const struct place *p, float zero,
-                              enum span_kind kind, size_t ahead)
+                              const struct shared *all, enum span_kind kind, size_t ahead)
 {
     struct codes codes = {s->scale[g], zero, s->lo, s->hi};
     const float *x = s->x + g * n;
     uint8_t *out = s->out + g * n;
-    return blocks_to_bytes(x, n, p, &s->bounds, codes, kind, ahead, out) |
-           rest_to_bytes(x, n, p, &s->bounds, codes, out);
+    return blocks_to_bytes(x, n, p, &all->bounds, codes, kind, ahead, out) |
+           rest_to_bytes(x, n, p, &all->bounds, codes, out);
 }
 
 QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, size_t n, const struct batch *b,
                               int zeros, enum span_kind kind, size_t ahead)
 {
+    struct shared all = {s->bounds, v16_f_set1(b->start[0]), zeros};
     size_t g = 0;
     int bad = 0;
     for (; n == SHORT_GROUP && g + 2 <= count; g += 2) {
         ask_for(s->x + (at + g) * n, ahead);
-        bad |= pair_to_bytes(s, at, b, g, zeros, kind);
+        bad |= pair_to_bytes(s, at, b, g, &all, kind);
     }
     for (; g < count; g++) {
-        struct place place = group_place(b, g, zeros);
-        bad |= group_to_bytes(s, at + g, n, &place, b->zero[g], kind, ahead);
+        struct place place = group_place(b, g, &all);
+        bad |= group_to_bytes(s, at + g, n, &place, b->zero[g], &all, kind, ahead);
     }
     return bad;
 }
