@@ -57,7 +57,8 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/models.py --threads 1,2 --save build/models.json
 
 # ggml out of the source of llama-cpp-python (peers/ggml.cmake): a minute or two. The second build holds it to AVX2, for
-# QLM_ISA=avx2 on a CPU that has more: without GGML_NATIVE, AVX2 is what ggml is built for. Uncached, or pip takes one for the other.
+# QLM_ISA=avx2 on a CPU that has more: without GGML_NATIVE, AVX2 is what ggml is built for. Uncached, or pip takes one
+# for the other.
 GGML_ALONE := -DLLAMA_BUILD=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/benchmarks/peers/ggml.cmake
 GGML_INSTALL = $(PIP) install --no-deps --no-cache-dir -r benchmarks/requirements-ggml.txt
 

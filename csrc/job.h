@@ -17,7 +17,7 @@ struct qlm_job {
     size_t panels, width;      /* panels and columns of all outputs together */
     size_t runs;               /* of panels; a task takes one */
     int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
-    const int8_t *ready;       /* all 4-bit panels, expanded for all blocks of rows; NULL: each expands its own */
+    const int8_t *ready;       /* room for all 4-bit panels, the call's expanded for all blocks; NULL: each its own */
     char *own;                 /* the caller's room for a block behind them */
     struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
     int far;                   /* of qlm_left */
@@ -28,6 +28,9 @@ struct qlm_job {
     _Atomic int status;
     _Atomic size_t bad;
 };
+
+/* A place among the panels of all outputs, as one among those behind the first `panels` of them. */
+static inline size_t qlm_panels_past(size_t at, size_t panels) { return at > panels ? at - panels : 0; }
 
 /* All rows of the job.  Outputs of one job have one packed layout, that of the input (qlm_linear_fit). */
 enum qlm_status qlm_run_codes(struct qlm_job *job);

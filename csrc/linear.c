@@ -177,8 +177,8 @@ static void run_panels(const struct qlm_job *job, const struct qlm_left *left, s
         else
             qlm_tile_floats(job->input, output, first, block_rows(job, block), from, end);
         if (ready) ready += panels * expanded_panel(output->weight);
-        from = from > panels ? from - panels : 0;
-        to = to > panels ? to - panels : 0;
+        from = qlm_panels_past(from, panels);
+        to = qlm_panels_past(to, panels);
     }
 }
 
@@ -191,6 +191,13 @@ static int fill_rows(struct qlm_job *job, struct qlm_left *left, size_t first, s
     enum qlm_status status = qlm_left_fill(left, job->outputs[0].weight, job->input, first, begin, end, &bad);
     if (status != QLM_OK) fail(job, status, bad);
     return status == QLM_OK;
+}
+
+/* Whether zero points of 4-bit weights are taken off their codes, for a block of `rows`. */
+static int folds(const struct qlm_job *job, size_t rows, int expanded)
+{
+    uint8_t fold = job->outputs[0].weight->kernels->fold_4;
+    return by_nibbles(job) && (expanded ? fold != 0 : fold == 2 && rows >= FOLD_ROWS);
 }
 
 /* The block of a thread's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
@@ -207,8 +214,7 @@ static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, unsigned worke
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
-    int least = more || job->ready ? 1 : rows >= FOLD_ROWS ? 2 : 3;
-    left->folded = by_nibbles(job) && layout->kernels->fold_4 >= least;
+    left->folded = folds(job, rows, more || job->ready);
     *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }
@@ -286,19 +292,23 @@ static void choose_runs(struct qlm_job *job)
 
 /* ---- split by rows ---------------------------------------------------------------------------------------------- */
 
-/* All panels for all blocks of a single thread; several would wait for one another, and for the panels to move. */
+/* The call's panels for all blocks of a single thread; several would wait for one another, and for the panels to move.
+ */
 static void expand_all(struct qlm_job *job)
 {
-    size_t bytes = ready_bytes(job), most = qlm_div_up(rows_of(job), job->blocks);
+    size_t bytes = ready_bytes(job), most = qlm_div_up(rows_of(job), job->blocks), from = job->from, to = job->to;
     if (!bytes || job->blocks == 1) return;
     char *memory = qlm_scratch(qlm_size_add(bytes, qlm_left_bytes(job->outputs[0].weight, most)));
     if (!memory) return; /* each block takes less */
     job->ready = (int8_t *)memory;
     job->own = memory + bytes;
-    for (size_t i = 0; i < job->count; i++) {
+    for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_packed *weight = job->outputs[i].weight;
-        qlm_tile_expand(weight, 0, qlm_packed_panels(weight), (int8_t *)memory);
-        memory += qlm_packed_panels(weight) * expanded_panel(weight);
+        size_t panels = qlm_packed_panels(weight), end = qlm_min_size(panels, to);
+        if (from < end) qlm_tile_expand(weight, from, end, (int8_t *)memory + from * expanded_panel(weight));
+        memory += panels * expanded_panel(weight);
+        from = qlm_panels_past(from, panels);
+        to = qlm_panels_past(to, panels);
     }
 }
 

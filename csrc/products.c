@@ -68,8 +68,8 @@ static enum qlm_status run_all_codes(struct qlm_job *job)
         job->to = to;
         enum qlm_status status = from < to ? run_output(job, &outputs[i]) : QLM_OK;
         if (status != QLM_OK) return status;
-        from = from > panels ? from - panels : 0;
-        to = to > panels ? to - panels : 0;
+        from = qlm_panels_past(from, panels);
+        to = qlm_panels_past(to, panels);
     }
     return QLM_OK;
 }

@@ -25,8 +25,7 @@ void qlm_tile_exact(const struct qlm_left *left, const struct qlm_packed *weight
 /* Rows of float input that qlm_tile_floats takes at most. */
 #define QLM_FLOAT_ROWS 96
 
-/* ---- what the kinds of tiles share: exact sums of a span, and where a tile of an output lies ----------------------
- */
+/* ---- what the kinds of tiles share ------------------------------------------------------------------------------ */
 
 #define QLM_TILE (QLM_MAX_MR * QLM_MAX_NR)
 
