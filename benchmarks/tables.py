@@ -4,8 +4,8 @@
     python benchmarks/tables.py --check             # do they say what the results hold?
 
 A result goes into the file of its CPU and instruction set; rows that it measured again replace older ones, and those of
-other CPUs stay. What stands between the marks of docs/performance.md and README.md, and docs/tables/, is written by
-this program alone.
+other CPUs stay. Of rows that several of the results given have, the one in the middle counts. What stands between the
+marks of docs/performance.md and README.md, and docs/tables/, is written by this program alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def main() -> int:
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where the page is out of date")
     args = parser.parse_args()
-    for path in args.results:
-        take_in(results.load(path))
+    runs: dict[Path, list[Result]] = {}
+    for found in map(results.load, args.results):
+        runs.setdefault(home(found), []).append(found)
+    for path, several in runs.items():
+        take_in(path, results.middle(several))
     wanted = pages({path.stem: taken_together(results.load(path)) for path in sorted(FOLDER.glob("*.json"))})
     stale = [path for path in PAGES.glob("*.md") if path not in wanted]
     late = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -57,11 +60,14 @@ def main() -> int:
     return 0
 
 
-def take_in(found: Result) -> None:
-    """Into the file of its CPU and instruction set."""
+def home(found: Result) -> Path:
+    """The file of a result's CPU and instruction set."""
     machine = found["machine"]
     name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['isa']}".lower()).strip("-")
-    target = FOLDER / f"{name}.json"
+    return FOLDER / f"{name}.json"
+
+
+def take_in(target: Path, found: Result) -> None:
     FOLDER.mkdir(exist_ok=True)
     if target.exists():
         old = results.load(target)

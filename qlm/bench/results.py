@@ -66,5 +66,21 @@ def merged(old: Result, new: Result) -> Result:
     return {**new, "rows": [*(row for row in old["rows"] if row_key(row) not in again), *new["rows"]]}
 
 
+def middle(runs: Sequence[Result]) -> Result:
+    """Of rows that several runs have, the one whose median is in the middle; of two the slower one.  "runs" in the row
+    says how many there were.  All else is the last run's."""
+    by_key: dict[tuple[Any, ...], list[Row]] = {}
+    for row in (row for run in runs for row in run["rows"]):
+        by_key.setdefault(row_key(row), []).append(row)
+    return {**runs[-1], "rows": [_middle_row(rows) for rows in by_key.values()]}
+
+
+def _middle_row(rows: Sequence[Row]) -> Row:
+    timed = sorted((row for row in rows if row.get("median")), key=lambda row: row["median"])
+    if len(timed) < 2:
+        return (timed or rows)[-1]
+    return {**timed[len(timed) // 2], "runs": len(timed)}
+
+
 def row_key(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in KEY)

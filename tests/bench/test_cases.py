@@ -179,6 +179,15 @@ def test_merging_keeps_what_was_not_measured_again():
     assert results.merged(a_result(row, other), a_result(newer))["rows"] == [other, newer]
 
 
+def test_of_several_runs_the_middle_row_counts():
+    row = {"section": "s", "case": "c", "threads": 1, "contender": "qlm"}
+    absent = {**row, "contender": "peer", "note": "not installed"}
+    once = {**row, "threads": 2, "median": 5.0}
+    runs = [a_result({**row, "median": median}, absent) for median in (3.0, 9.0, 2.0)]
+    assert results.middle([*runs, a_result(once)])["rows"] == [{**row, "median": 3.0, "runs": 3}, absent, once]
+    assert results.middle(runs[:2])["rows"][0]["median"] == 9.0
+
+
 def test_the_machine_is_named():
     found = machine.machine()
     assert found["cpu"]
