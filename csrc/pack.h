@@ -20,7 +20,7 @@ struct qlm_span qlm_packed_span(const struct qlm_packed *packed, size_t g);
 static inline size_t qlm_packed_param(const struct qlm_packed *packed, size_t panel, size_t g)
 { return (panel * packed->groups + g) * packed->kernels->nr; }
 
-/* Elements of k whose sums hold in 32 bits (tile.c has the proof), and whether a span has more, or wider ones. */
+/* Elements of k whose sums hold in 32 bits (tile_parts.c has the proof), and whether a span has more, or wider ones. */
 #define QLM_EXACT_K 32768
 int qlm_packed_wide(const struct qlm_packed *packed);
 static inline int qlm_packed_has_zero(const struct qlm_packed *packed) { return packed->zero8 || packed->zero; }

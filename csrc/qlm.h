@@ -132,7 +132,7 @@ struct qlm_packed {
     float *scale;    /* this, */
     uint16_t *half;  /* or its float16 bits */
     int8_t *zero8;   /* kinds 4 and 8: zero', NULL where all are 0 */
-    int32_t *zero;   /* the same of kind 16, of one span, of wide spans (tile.h); else NULL */
+    int32_t *zero;   /* the same of kind 16, of one span, of wide spans (pack.h); else NULL */
     float *offset;   /* NULL unless the weight has float offsets */
     int64_t *sums64; /* sum of b' over the group; like zero */
     int32_t *sums;   /* its low 32 bits, of one span of kind 8; else NULL */

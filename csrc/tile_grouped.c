@@ -3,10 +3,9 @@
  * 4-bit weights without groups go the same way, as one group of k with a scale of 1, which leaves fl(acc'); the
  * epilogue has their scale, since fma(fl(acc'), sw, +0) is not fl(acc') * sw where that is -0.
  */
-#include <string.h>
+#include "tile_grouped.h"
 
-#include "common.h"
-#include "tile.h"
+#include <string.h>
 
 /* t = fma(fl(acc') [* sw], ...) of a span that took 64 bits: rare, so it is plain C. */
 static void group_64(const struct qlm_left *left, const struct qlm_packed *weight, size_t row, size_t m, size_t panel,
@@ -77,11 +76,11 @@ static void groups(const struct qlm_left *left, const struct qlm_packed *weight,
     int half = weight->half != NULL;
     if (weight->kind == QLM_PACKED_4)
         kernels->gemm_4_groups(m, weight->k, weight->group, a, left->stride,
-                               expanded ? expanded : qlm_tile_panel(weight, panel), expanded != NULL, sw, half, zw, ow,
-                               zx, rest, sx, centred, ox, rows, scale, zero, shift, chain, to->bias, to->residual, ld,
-                               to->out, ld, to->far);
+                               expanded ? (const void *)expanded : qlm_panel_4(weight, panel, 0), expanded != NULL, sw,
+                               half, zw, ow, zx, rest, sx, centred, ox, rows, scale, zero, shift, chain, to->bias,
+                               to->residual, ld, to->out, ld, to->far);
     else
-        kernels->gemm_8_groups(m, weight->k, weight->group, a, left->stride, qlm_tile_panel(weight, panel), sw, half,
+        kernels->gemm_8_groups(m, weight->k, weight->group, a, left->stride, qlm_panel_8(weight, panel, 0), sw, half,
                                zw, ow, zx, rest, sx, centred, ox, rows, scale, zero, shift, chain, to->bias,
                                to->residual, ld, to->out, ld, to->far);
 }
