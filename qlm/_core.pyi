@@ -8,10 +8,12 @@ groups of `group` elements, the last may be short, parameter row * groups + g.
 Long calls run in slices without the GIL and hear Ctrl-C.
 """
 
-from typing import Any, Literal, TypeAlias, TypedDict, final, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from .dtypes import QType
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -78,17 +80,18 @@ def quantize_found(
     inf past 65504, before zero points and codes are chosen with them."""
 
 def quantize_direct(
+    kind: type[_Tensor],
     x: object,
-    dtype: str,
+    qtype: QType,
     axis: object,
     group_size: object,
     symmetric: object,
     scale: object,
     zero_point: object,
     out: object,
-) -> tuple[Codes, Any, Any] | None:
-    """(codes, scale, zero point) as qlm.quantize gives them where every array is plain; None where one is not, does not
-    fit or is not finite."""
+) -> _Tensor | None:
+    """What qlm.quantize gives, of the type `kind`, where every array is plain; None where one is not, does not fit or
+    is not finite."""
 
 def dequantize_direct(
     values: object, axis: object, group_size: object, scale: object, zero_point: object, offset: object, out: object
@@ -110,6 +113,19 @@ def fake_quantize_backward(
     """Straight-through gradients (grad_x, grad_scale [params])."""
 
 # ---- linear ----
+
+class TensorParts:
+    """The fields of a QTensor, which alone is derived from this."""
+
+    _values: Codes
+    _scale: Any
+    _zero_point: Any
+    _offset: Any
+    _qtype: QType
+    _axis: int | None
+    _group_size: int | None
+
+_Tensor = TypeVar("_Tensor", bound=TensorParts)
 
 @final
 class PackedWeight:

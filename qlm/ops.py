@@ -112,10 +112,10 @@ def quantize(
         codes where `scale` is given); "raise" is a ValueError with the first index.
     out: an array of the codes' dtype and x's shape, of any strides; it becomes `.values`.
     """
-    if observer is _NAME and grid is _AFFINE and nonfinite is _RAISE and type(dtype) is str and dtype in dtypes.TYPES:
-        direct = _core.quantize_direct(x, dtype, axis, group_size, symmetric, scale, zero_point, out)
+    if observer is _NAME and grid is _AFFINE and nonfinite is _RAISE and type(dtype) is str and dtype in _TYPES:
+        direct = _core.quantize_direct(QTensor, x, _TYPES[dtype], axis, group_size, symmetric, scale, zero_point, out)
         if direct is not None:
-            return _of_direct(direct, dtypes.TYPES[dtype], axis, group_size)
+            return direct
     qtype = dtypes.get(dtype)
     choice("grid", grid, GRIDS)
     choice("nonfinite", nonfinite, ("raise", "saturate"))
@@ -140,14 +140,8 @@ def quantize(
 
 # A call's own time counts: the literals of defaults, and of most callers, are these objects.
 _NAME, _AFFINE, _RAISE = "minmax", "affine", "raise"
+_TYPES = dtypes.TYPES
 _MINMAX = observers.MinMax()
-
-
-def _of_direct(direct: tuple[Array, Any, Any], qtype: QType, axis: Any, group_size: Any) -> QTensor:
-    """What the C core made in one step."""
-    values, scale, zero_point = direct
-    number = axis if axis is None or axis >= 0 else axis + values.ndim
-    return QTensor._make(values, (scale, zero_point, None), qtype, number, group_size)
 
 
 def _watcher(observer: object) -> observers.Observer:
@@ -306,6 +300,11 @@ def quantize_dynamic(
     A 2-D x gives axis=0 and scales [n]; any other shape one group per row, scales [..., 1].  group_size: that many
     neighbours of a row share a scale instead.  ValueError: a NaN or an infinity, an x of no axes.
     """
+    matrix = type(x) is np.ndarray and x.ndim == 2
+    if matrix and group_size is None and grid is _AFFINE and type(dtype) is str and dtype in _TYPES:
+        direct = _core.quantize_direct(QTensor, x, _TYPES[dtype], 0, None, symmetric, None, None, out)
+        if direct is not None:
+            return direct
     source = x if type(x) is np.ndarray and x.dtype is _FLOAT32 else as_real(x, "x")
     if not source.ndim:
         raise ValueError("x must have at least one axis")

@@ -40,7 +40,7 @@ class ErrorStats(NamedTuple):
     cosine: float
 
 
-class QTensor:
+class QTensor(_core.TensorParts):
     """Codes and parameters: x = (values - zero_point) * scale, or values * scale + offset, in float32.
 
     Made by qlm.quantize, qlm.quantize_dynamic, QTensor.from_parts and qlm.tensors.
@@ -51,16 +51,8 @@ class QTensor:
     offset: float32, scale's shape; None unless the grid has float offsets.
     """
 
-    __slots__ = ("_axis", "_group_size", "_offset", "_qtype", "_scale", "_values", "_zero_point")
+    __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
-
-    _values: Array
-    _scale: Any
-    _zero_point: Any
-    _offset: Any
-    _qtype: QType
-    _axis: int | None
-    _group_size: int | None
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError("a QTensor is made by qlm.quantize or QTensor.from_parts")

@@ -5,6 +5,7 @@
  */
 #include "py_module.h"
 #include "py_slices.h"
+#include "py_types.h"
 
 #include <numpy/arrayscalars.h>
 
@@ -17,6 +18,7 @@
 struct direct {
     PyArrayObject *x, *out;
     const struct qlm_dtype *dtype;
+    long axis; /* counted from 0 up, where one is given */
     struct qlm_layout layout;
     npy_intp dims[NPY_MAXDIMS]; /* of the parameters */
     int ndim;
@@ -81,7 +83,8 @@ static int read_layout(PyArrayObject *array, PyObject *axis, PyObject *group, st
     d->ndim = 0;
     if (qlm_given(axis)) {
         if (!read_int(axis, -ndim, ndim - 1, &number)) return 0;
-        along_axis(d, PyArray_DIMS(array), ndim, number < 0 ? number + ndim : number);
+        d->axis = number < 0 ? number + ndim : number;
+        along_axis(d, PyArray_DIMS(array), ndim, d->axis);
     } else if (qlm_given(group)) {
         if (!ndim || !read_int(group, 1, LONG_MAX, &number)) return 0;
         in_groups(d, PyArray_DIMS(array), ndim, number);
@@ -260,7 +263,19 @@ static int run_found(struct direct *d, PyObject **scale, PyObject **zero)
 /* In place of an array of no axes a NumPy scalar, which nobody can change; all else as it is. */
 static PyObject *as_scalar(PyObject *params) { return PyArray_Return((PyArrayObject *)params); }
 
-static PyObject *quantized(struct direct *d, PyObject *given)
+/* bound: what quantize_direct is given. */
+static PyObject *tensor_of(const struct direct *d, PyObject *const *bound, PyObject *out, PyObject *scale,
+                           PyObject *zero)
+{
+    PyObject *axis = qlm_given(bound[3]) ? PyLong_FromLong(d->axis) : Py_NewRef(Py_None);
+    if (!axis) return NULL;
+    struct qlm_tensor_parts parts = {out, scale, zero, bound[2], axis, bound[4]};
+    PyObject *tensor = qlm_new_tensor((PyTypeObject *)bound[0], &parts);
+    Py_DECREF(axis);
+    return tensor;
+}
+
+static PyObject *quantized(struct direct *d, PyObject *const *bound)
 {
     PyObject *out, *scale = NULL, *zero = NULL, *result = NULL;
     if (d->out)
@@ -269,12 +284,12 @@ static PyObject *quantized(struct direct *d, PyObject *given)
         out = PyArray_SimpleNew(PyArray_NDIM(d->x), PyArray_DIMS(d->x), number_of(d->dtype->type.code));
     if (!out) return NULL;
     d->target = qlm_data(out);
-    int done = qlm_given(given) ? run_given(d, given, &scale, &zero) : run_found(d, &scale, &zero);
+    int done = qlm_given(bound[6]) ? run_given(d, bound[6], &scale, &zero) : run_found(d, &scale, &zero);
     if (done == 0) result = Py_NewRef(Py_None);
     if (done == 1) {
         scale = as_scalar(scale);
         zero = as_scalar(zero);
-        if (scale && zero) result = PyTuple_Pack(3, out, scale, zero);
+        if (scale && zero) result = tensor_of(d, bound, out, scale, zero);
     }
     Py_XDECREF(scale);
     Py_XDECREF(zero);
@@ -282,21 +297,40 @@ static PyObject *quantized(struct direct *d, PyObject *given)
     return result;
 }
 
+/* A QType: a tuple, its name first. */
+static const struct qlm_dtype *read_qtype(PyObject *object)
+{
+    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) > 0)
+        return qlm_take_dtype(PyTuple_GET_ITEM(object, 0), "dtype");
+    PyErr_SetString(PyExc_TypeError, "qtype must be a QType");
+    return NULL;
+}
+
+static int check_kind(PyObject *module, PyObject *object)
+{
+    PyTypeObject *base = qlm_state_of(module)->tensor_type;
+    if (PyType_Check(object) && PyType_IsSubtype((PyTypeObject *)object, base)) return 0;
+    PyErr_SetString(PyExc_TypeError, "kind must be a type derived from TensorParts");
+    return -1;
+}
+
 QLM_FUNCTION(quantize_direct)
 {
-    (void)module;
     static const struct qlm_signature signature = {
-        "quantize_direct", 8, 8, {"x", "dtype", "axis", "group_size", "symmetric", "scale", "zero_point", "out"}};
-    PyObject *bound[8];
+        "quantize_direct",
+        9,
+        9,
+        {"kind", "x", "qtype", "axis", "group_size", "symmetric", "scale", "zero_point", "out"}};
+    PyObject *bound[9];
     struct direct d = {0};
-    if (qlm_bind(&signature, args, nargs, kwnames, bound)) return NULL;
-    if (!(d.dtype = qlm_take_dtype(bound[1], "dtype"))) return NULL;
-    if (!qlm_is_plain(bound[0], NPY_FLOAT32)) Py_RETURN_NONE;
-    d.x = (PyArrayObject *)bound[0];
-    if (!read_layout(d.x, bound[2], bound[3], &d) || !read_out(bound[7], &d)) Py_RETURN_NONE;
-    int read = qlm_given(bound[5]) ? read_given(bound[5], bound[6], bound[4], &d) : read_found(bound[6], bound[4], &d);
+    if (qlm_bind(&signature, args, nargs, kwnames, bound) || check_kind(module, bound[0])) return NULL;
+    if (!(d.dtype = read_qtype(bound[2]))) return NULL;
+    if (!qlm_is_plain(bound[1], NPY_FLOAT32)) Py_RETURN_NONE;
+    d.x = (PyArrayObject *)bound[1];
+    if (!read_layout(d.x, bound[3], bound[4], &d) || !read_out(bound[8], &d)) Py_RETURN_NONE;
+    int read = qlm_given(bound[6]) ? read_given(bound[6], bound[7], bound[5], &d) : read_found(bound[7], bound[5], &d);
     if (!read) Py_RETURN_NONE;
-    return quantized(&d, bound[5]);
+    return quantized(&d, bound);
 }
 
 /* ---- dequantize ------------------------------------------------------------------------------------------------- */
@@ -398,10 +432,11 @@ QLM_FUNCTION(dequantize_direct)
 }
 
 PyMethodDef qlm_direct_methods[] = {
-    QLM_METHOD(quantize_direct,
-               "quantize_direct(x, dtype, axis, group_size, symmetric, scale, zero_point, out) -> tuple or None\n\n"
-               "(codes, scale, zero point) as qlm.quantize gives them where every array is plain; None where one is "
-               "not, does not fit or is not finite: quantize() then says why."),
+    QLM_METHOD(
+        quantize_direct,
+        "quantize_direct(kind, x, qtype, axis, group_size, symmetric, scale, zero_point, out) -> kind or None\n\n"
+        "What qlm.quantize gives, of the type kind, where every array is plain; None where one is not, does "
+        "not fit or is not finite: quantize() then says why."),
     QLM_METHOD(dequantize_direct,
                "dequantize_direct(values, axis, group_size, scale, zero_point, offset, out) -> array or None\n\n"
                "What the codes stand for, where every array is plain; else None."),

@@ -70,6 +70,7 @@ static int execute(PyObject *module)
     if (add_functions(module) || add_error(module, &state->nonfinite)) return -1;
     if (add_type(module, &qlm_packed_spec, &state->packed_type)) return -1;
     if (add_type(module, &qlm_input_spec, &state->input_type)) return -1;
+    if (add_type(module, &qlm_tensor_spec, &state->tensor_type)) return -1;
     return add_type(module, &qlm_program_spec, &state->program_type);
 }
 
@@ -79,6 +80,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->packed_type);
     Py_VISIT(state->input_type);
     Py_VISIT(state->program_type);
+    Py_VISIT(state->tensor_type);
     Py_VISIT(state->nonfinite);
     return 0;
 }
@@ -89,6 +91,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->packed_type);
     Py_CLEAR(state->input_type);
     Py_CLEAR(state->program_type);
+    Py_CLEAR(state->tensor_type);
     Py_CLEAR(state->nonfinite);
     return 0;
 }

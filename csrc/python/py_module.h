@@ -5,7 +5,7 @@
 #include "py_args.h"
 
 struct qlm_state {
-    PyTypeObject *packed_type, *input_type, *program_type;
+    PyTypeObject *packed_type, *input_type, *program_type, *tensor_type;
     PyObject *nonfinite; /* _core.NonFinite */
 };
 static inline struct qlm_state *qlm_state_of(PyObject *module) { return PyModule_GetState(module); }

@@ -32,6 +32,17 @@ struct qlm_input_object {
 };
 extern PyType_Spec qlm_input_spec;
 
+/* _core.TensorParts: the fields of a QTensor */
+struct qlm_tensor_object {
+    PyObject_HEAD PyObject *values, *scale, *zero_point, *offset, *qtype, *axis, *group_size;
+};
+extern PyType_Spec qlm_tensor_spec;
+/* A new object of that type, or of one derived from it, without an offset; it takes references of its own. */
+struct qlm_tensor_parts {
+    PyObject *values, *scale, *zero_point, *qtype, *axis, *group_size;
+};
+PyObject *qlm_new_tensor(PyTypeObject *type, const struct qlm_tensor_parts *parts);
+
 /* _core.Program */
 extern PyType_Spec qlm_program_spec;
 

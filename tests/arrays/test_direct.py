@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qlm
-from qlm import _core, ops, qtensor
+from qlm import _core, dtypes, ops, qtensor
 from qlm.bench.machine import caches
 from qlm.methods import rtn
 
@@ -221,10 +221,16 @@ def test_what_is_returned_is_out(rng: np.random.Generator) -> None:
 
 def test_arguments_of_the_core(rng: np.random.Generator) -> None:
     x = numbers(rng, 4, 64)
+    int8 = dtypes.get("int8")
     with pytest.raises(ValueError, match="dtype must be one of"):
-        _core.quantize_direct(x, "int5", None, None, None, 0.1, None, None)
-    assert _core.quantize_direct(x, "int8", 1 << 80, None, None, None, None, None) is None
-    assert _core.quantize_direct(x[:0], "int8", 0, None, None, None, None, None) is None
+        _core.quantize_direct(qlm.QTensor, x, int8._replace(name="int5"), None, None, None, 0.1, None, None)
+    with pytest.raises(TypeError, match="qtype must be a QType"):
+        _core.quantize_direct(qlm.QTensor, x, "int8", None, None, None, 0.1, None, None)  # type: ignore[arg-type]
+    for kind in (object, int8):
+        with pytest.raises(TypeError, match="kind must be a type derived from TensorParts"):
+            _core.quantize_direct(kind, x, int8, None, None, None, 0.1, None, None)  # type: ignore[type-var]
+    assert _core.quantize_direct(qlm.QTensor, x, int8, 1 << 80, None, None, None, None, None) is None
+    assert _core.quantize_direct(qlm.QTensor, x[:0], int8, 0, None, None, None, None, None) is None
     assert _core.dequantize_direct(None, None, None, F32(1), None, None, None) is None
     assert _core.dequantize_direct(x.astype(np.int8), None, None, None, None, None, None) is None
 

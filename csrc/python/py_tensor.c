@@ -1,0 +1,80 @@
+/* py_tensor.c: _core.TensorParts, the fields of a QTensor, so that C can make one without a line of Python. */
+#include "py_module.h"
+#include "py_types.h"
+
+#include <structmember.h>
+
+#define PARTS(self) ((struct qlm_tensor_object *)(self))
+
+static int tensor_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct qlm_tensor_object *tensor = PARTS(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(tensor->values);
+    Py_VISIT(tensor->scale);
+    Py_VISIT(tensor->zero_point);
+    Py_VISIT(tensor->offset);
+    Py_VISIT(tensor->qtype);
+    Py_VISIT(tensor->axis);
+    Py_VISIT(tensor->group_size);
+    return 0;
+}
+
+static int tensor_clear(PyObject *self)
+{
+    struct qlm_tensor_object *tensor = PARTS(self);
+    Py_CLEAR(tensor->values);
+    Py_CLEAR(tensor->scale);
+    Py_CLEAR(tensor->zero_point);
+    Py_CLEAR(tensor->offset);
+    Py_CLEAR(tensor->qtype);
+    Py_CLEAR(tensor->axis);
+    Py_CLEAR(tensor->group_size);
+    return 0;
+}
+
+static void tensor_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    tensor_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define FIELD(name) {"_" #name, T_OBJECT_EX, offsetof(struct qlm_tensor_object, name), 0, NULL}
+
+static PyMemberDef tensor_members[] = {
+    FIELD(values), FIELD(scale), FIELD(zero_point), FIELD(offset),
+    FIELD(qtype),  FIELD(axis),  FIELD(group_size), {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot tensor_slots[] = {
+    {Py_tp_doc, "The fields of a QTensor, which alone is derived from this."},
+    {Py_tp_traverse, tensor_traverse},
+    {Py_tp_clear, tensor_clear},
+    {Py_tp_dealloc, tensor_dealloc},
+    {Py_tp_members, tensor_members},
+    {0, NULL},
+};
+
+PyType_Spec qlm_tensor_spec = {
+    .name = "qlm._core.TensorParts",
+    .basicsize = sizeof(struct qlm_tensor_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = tensor_slots,
+};
+
+PyObject *qlm_new_tensor(PyTypeObject *type, const struct qlm_tensor_parts *parts)
+{
+    PyObject *self = type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    PARTS(self)->values = Py_NewRef(parts->values);
+    PARTS(self)->scale = Py_NewRef(parts->scale);
+    PARTS(self)->zero_point = Py_NewRef(parts->zero_point);
+    PARTS(self)->offset = Py_NewRef(Py_None);
+    PARTS(self)->qtype = Py_NewRef(parts->qtype);
+    PARTS(self)->axis = Py_NewRef(parts->axis);
+    PARTS(self)->group_size = Py_NewRef(parts->group_size);
+    return self;
+}
