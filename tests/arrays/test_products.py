@@ -268,6 +268,7 @@ def test_arguments_of_linear(options: dict[str, Any], error: type[Exception], wo
 
 SHAPES = [
     ((3, 4), (4, 5)),
+    ((2, 70), (70, 500)),  # turned in three steps
     ((4,), (4,)),
     ((4,), (4, 5)),
     ((3, 4), (4,)),
