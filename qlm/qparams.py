@@ -103,7 +103,10 @@ def given_zero_point(zero_point: object, shape: tuple[int, ...], qtype: QType) -
     """A zero point given by the caller: integers within the type's codes, in the codes' dtype."""
     if not shape and type(zero_point) is int and qtype.min <= zero_point <= qtype.max:
         return qtype.storage.type(zero_point)
-    source = np.asarray(zero_point)
+    try:
+        source = np.asarray(zero_point)
+    except ValueError as error:
+        raise ValueError(f"zero_point is no array: {error}") from None
     if source.dtype.kind not in "iu" and source.dtype.name not in ("int4", "uint4"):
         raise TypeError(f"zero_point must hold integers, got {shown(zero_point) if source.ndim == 0 else source.dtype}")
     values = _spread(source, shape, "zero_point")

@@ -89,6 +89,7 @@ QUANTIZE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"scale": 1.0, "zero_point": 128}, ValueError, "zero_point must be within -128..127 for int8, got 128"),
     ({"scale": 1.0, "zero_point": -1, "dtype": "uint8"}, ValueError, "zero_point must be within 0..255"),
     ({"scale": 1.0, "zero_point": 0.0}, TypeError, "zero_point must hold integers, got 0.0"),
+    ({"scale": 1.0, "zero_point": [[1], [1, 2]]}, ValueError, "zero_point is no array"),
     ({"scale": 1.0, "zero_point": np.nan}, TypeError, "zero_point must hold integers, got nan"),
     ({"scale": 1.0, "zero_point": True}, TypeError, "zero_point must hold integers"),
     ({"scale": 1.0, "zero_point": [0, 1]}, ValueError, "zero_point must be a scalar"),
