@@ -6,14 +6,17 @@ used, so that programs start as fast as with NumPy alone.
 
 from __future__ import annotations
 
-from ._start import end_command
+from ._start import end_command, not_built
 
 try:  # before all others, so that most of a start's time is in here
     import numpy  # noqa: F401 - the C core's own import of it would turn a Ctrl-C into an ImportError
 
     from ._core import cpu_info, get_num_threads, set_num_threads
 except (ImportError, KeyboardInterrupt) as error:
-    end_command(error)
+    told = not_built(error)
+    end_command(told or error)
+    if told:
+        raise told from error
     raise
 
 from importlib import import_module

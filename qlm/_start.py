@@ -18,6 +18,16 @@ def end_command(error: BaseException) -> None:
     raise SystemExit(1) from None
 
 
+def not_built(error: BaseException) -> ImportError | None:
+    """What to say where Python found the sources, as it does in their folder, and the C core is not in there."""
+    if not isinstance(error, ModuleNotFoundError) or error.name != "qlm._core":
+        return None
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return ImportError(
+        f"qlm is not built in {folder}: `pip install -e .` there builds it; other folders find an installed one"
+    )
+
+
 def is_command() -> bool:
     """Whether the interpreter was started by the script `qlm` or as `python -m qlm`."""
     script = sys.argv[0] if getattr(sys, "argv", None) else ""

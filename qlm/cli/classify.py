@@ -13,7 +13,7 @@ from typing import Any
 
 from .loading import load_model
 from .output import print_json
-from .texts import add_model_and_texts, chunks, source
+from .texts import add_model_and_texts, check_answers, chunks, source
 
 CHUNK = 256  # texts classified between two prints
 
@@ -27,8 +27,10 @@ def run(arguments: argparse.Namespace) -> None:
     names = list(model.labels)
     data = source(arguments, names)
     logits: list[list[float]] = []
-    for texts in chunks(data.texts, CHUNK):
-        rows = model.classify(texts).tolist()
+    for number, texts in enumerate(chunks(data.texts, CHUNK)):
+        answers = model.classify(texts)
+        check_answers(answers, number * CHUNK)
+        rows = answers.tolist()
         if arguments.json:
             logits += rows
         else:

@@ -9,7 +9,7 @@ import argparse
 
 from .loading import load_model
 from .output import print_json
-from .texts import add_model_and_texts, chunks, source
+from .texts import add_model_and_texts, check_answers, chunks, source
 
 CHUNK = 256  # texts embedded between two prints
 
@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments)
     embeddings: list[list[float]] = []
-    for texts in chunks(source(arguments, model.labels).texts, CHUNK):
+    for number, texts in enumerate(chunks(source(arguments, model.labels).texts, CHUNK)):
         rows = model.embed(texts)
+        check_answers(rows, number * CHUNK)
         if arguments.json:
             embeddings += rows.tolist()
         else:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import FormatError
 from .options import UsageError
 from .output import progress
 from .texts import read_data
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 def resolve_recipe(word: str, calibration: Path | None) -> Recipe:
     """The recipe that a word names, before any work is done; an unknown one and one that lacks its calibration data
     are wrong usage."""
-    from ..errors import FormatError
     from ..recipe import Recipe
 
     try:
@@ -51,5 +51,7 @@ def quantized(model: Model, recipe: Recipe, calibration: Path | None) -> Model:
     import qlm
 
     texts = None if calibration is None else list(read_data(calibration, model.labels).texts)
+    if texts is not None and not any(map(str.strip, texts)):
+        raise FormatError("no texts: every line is blank", file=calibration)
     with progress("quantizing") as advance:
         return qlm.quantize_model(model, recipe, calibration=texts, progress=advance)

@@ -90,6 +90,6 @@ def drop_output() -> None:
 def one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename or repr('')}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -6,10 +6,13 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ..errors import FormatError
 from .options import UsageError, add_recipe
+
+if TYPE_CHECKING:
+    from ..arrays import Array
 
 
 class Data(NamedTuple):
@@ -74,6 +77,17 @@ def lines(stream: BinaryIO, name: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise FormatError("not UTF-8 text", file=name, offset=offset + start + error.start) from None
         offset += len(line)
+
+
+def check_answers(rows: Array, first: int) -> None:
+    """ValueError: a model's answer, one a row, that is not finite; the first row is that of texts[first]."""
+    import numpy as np
+
+    bad = ~np.isfinite(rows).all(axis=-1)
+    if bad.any():
+        raise ValueError(
+            f"the answer to texts[{first + int(np.argmax(bad))}] is not finite: the model holds bad numbers"
+        )
 
 
 def chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:

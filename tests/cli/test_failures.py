@@ -4,11 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 from models.checkpoints import tiny_bert
-from processes import command, environment
+from processes import ROOT, command, environment
+
+from qlm import save_tensors
+from qlm import tensors as tensors_of
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,40 @@ def test_empty_and_binary_data(qlm, encoder, tmp_path):
     assert "UTF-8" in error
     assert "14" in error
     assert "standard input" in qlm("embed", encoder, stdin=b"\xff\n", status=1).err
+
+
+def test_calibration_on_blank_lines_is_refused(qlm, encoder, tmp_path):
+    blank = tmp_path / "blank.txt"
+    blank.write_text("\n \n")
+    words = ("quantize", encoder, tmp_path / "out", "--recipe", "static-int8", "--calibration", blank)
+    assert "blank.txt: no texts" in qlm(*words, status=1).err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_answers_that_are_not_finite_are_failures(qlm, classifier, tmp_path, option):
+    broken = tmp_path / "broken"
+    shutil.copytree(classifier, broken)
+    tensors = dict(tensors_of(broken / "model.safetensors").items())
+    tensors["classifier.bias"] = np.full_like(tensors["classifier.bias"], np.nan)
+    save_tensors(broken / "model.safetensors", tensors)
+    done = qlm("classify", broken, "good", "bad", *option, status=1)
+    assert "texts[0] is not finite" in done.err
+    assert not done.out
+
+
+def test_an_empty_name_is_shown(qlm):
+    assert "'': No such file" in qlm("inspect", "", status=1).err
+
+
+def test_sources_without_the_core_say_so(tmp_path):
+    shutil.copytree(ROOT / "qlm", tmp_path / "qlm", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for words in (["-c", "import qlm"], ["-m", "qlm", "cpu"]):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment(PYTHONPATH=""), capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert f"qlm is not built in {tmp_path}" in done.stderr.splitlines()[-1]
 
 
 def test_classify_needs_a_classifier(qlm, encoder):
