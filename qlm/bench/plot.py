@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..formats.atomic import write_file
 from ..views import import_pyplot
 from .bounds import binary_size
 from .cases import Row
@@ -40,8 +42,11 @@ def save_plot(found: Result, path: Path) -> None:
         _draw(ax, title, rows)
     for ax in list(axes.flat)[len(panels) :]:
         ax.set_axis_off()
-    figure.savefig(path, dpi=120)
+    picture = BytesIO()  # whole before a file is begun: a full disk leaves none
+    figure.savefig(picture, dpi=120, format=path.suffix.removeprefix(".").lower())
     pyplot.close(figure)
+    with write_file(path) as writer:
+        writer.write(picture.getbuffer())
 
 
 def _panels(rows: Sequence[Row]) -> dict[str, list[Row]]:

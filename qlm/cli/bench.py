@@ -7,6 +7,7 @@ interleaved run. With MODEL: its forward at several sizes, as it is and by each 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -79,14 +80,24 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.clock == "cpu" and qlm.get_num_threads() != 1:
         raise UsageError("--clock cpu needs --threads 1: it adds up the time of all threads")
     for path in filter(None, (arguments.save, arguments.plot)):
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{path}: the folder to write it into does not exist")
+        check_target(path)
     if arguments.plot is not None:
         from ..views import import_pyplot
 
         endings = import_pyplot().figure().canvas.get_supported_filetypes()
         if arguments.plot.suffix.removeprefix(".").lower() not in endings:
             raise UsageError(f"--plot must end in one of {', '.join(sorted(endings))}, got {arguments.plot}")
+
+
+def check_target(path: Path) -> None:
+    """OSError: no file can be written there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, not a file to write")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: the folder to write it into does not exist")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{path}: the folder to write it into is not writable")
 
 
 def rows(arguments: argparse.Namespace, seconds: float) -> list[Row]:

@@ -58,6 +58,16 @@ def test_words_have_room(drawn, rows):
         assert ax.get_legend().get_window_extent().y1 < ax.bbox.y0
 
 
+def test_a_picture_is_whole_or_not_there(drawn, monkeypatch, tmp_path):
+    def full(writer, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qlm.formats.atomic.Writer.write", full)
+    with pytest.raises(OSError, match="No space"):
+        drawn(of_model())
+    assert not list(tmp_path.iterdir())
+
+
 def test_shares_above_the_limit_are_seen(drawn):
     (ax,) = drawn(of_model()).axes
     assert ax.get_ylim()[1] > 1.4

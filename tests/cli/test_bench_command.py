@@ -127,6 +127,7 @@ def test_an_unknown_picture_is_wrong_usage(qlm, tmp_path):
 def test_failures_come_before_the_work(qlm, encoder, tmp_path):
     for option in ("--save", "--plot"):
         assert "absent" in qlm("bench", option, tmp_path / "absent" / "out.png", status=1).err
+        assert "a folder" in qlm("bench", option, tmp_path, status=1).err
     assert "absent" in qlm("bench", tmp_path / "absent", status=1).err
     assert "100000 tokens" in qlm("bench", encoder, "--size", "1x100000", status=1).err
 
