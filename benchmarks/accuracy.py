@@ -23,6 +23,10 @@ def read(path: Path, lines: int | None) -> tuple[list[str], list[str] | None]:
     return ["\t".join(row) for row in rows], None
 
 
+def needs_calibration(recipe: str) -> bool:
+    return qlm.Recipe.of(recipe, "recipe").needs_calibration
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -36,7 +40,7 @@ def main() -> None:
     calibration, _ = read(args.calibration, args.calibration_lines)
     model = qlm.load(args.model)
     candidates = {
-        recipe: qlm.quantize_model(model, recipe, calibration=calibration if recipe.startswith("static") else None)
+        recipe: qlm.quantize_model(model, recipe, calibration=calibration if needs_calibration(recipe) else None)
         for recipe in args.recipe or RECIPES
     }
     print(qlm.compare(model, candidates, texts, labels=labels if model.labels else None).to_markdown())

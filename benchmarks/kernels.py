@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from peers import Peer, peers
-from report import add_options, finish, progress_line, within
+from report import add_options, finish, numbers, pair, parse, progress_line, within
 
 import qlm
 from qlm.bench import kernels, limits
@@ -85,13 +85,7 @@ def wanted(case: Case, args: argparse.Namespace) -> bool:
 
 
 def shape(text: str) -> Shape:
-    """Of "4096x11008"."""
-    n, k = text.split("x")
-    return Shape(int(n), int(k))
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+    return Shape(*pair(text))
 
 
 def main() -> None:
@@ -101,7 +95,7 @@ def main() -> None:
     parser.add_argument("--shape", action="append", type=shape, help="only weights of OUTPUTSxINPUTS (repeatable)")
     parser.add_argument("--rows", type=numbers, default=kernels.ROWS, help="rows of the linears' inputs")
     add_options(parser, seconds=0.2)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.quick and (args.model or args.shape or args.rows != kernels.ROWS):
         parser.error("--quick has weights and rows of its own: leave --model, --shape and --rows out")
     rows: list[Row] = []

@@ -18,7 +18,7 @@ import numpy as np
 from peers import Peer, peers
 from peers.base import Encode
 from peers.checkpoint import EXAMPLES, Checkpoint, calibration_texts, load, sentence_ids
-from report import add_options, finish, progress_line, within
+from report import add_options, finish, pair, parse, progress_line, within
 
 import qlm
 from qlm.bench import models
@@ -84,8 +84,7 @@ def mean_vector(hidden: np.ndarray) -> np.ndarray:
 
 
 def sized(word: str) -> Size:
-    batch, _, length = word.partition("x")
-    return Size(int(batch), int(length))
+    return Size(*pair(word))
 
 
 def main() -> None:
@@ -93,7 +92,7 @@ def main() -> None:
     parser.add_argument("--size", type=sized, action="append", help="texts x tokens (repeatable)")
     parser.add_argument("--recipe", action="append", help=f"(repeatable) {', '.join(RECIPES)}")
     add_options(parser, seconds=2.0)
-    args = parser.parse_args()
+    args = parse(parser)
     checkpoint, sentences = load(), sentence_ids(load())
     rows: list[Row] = []
     versions: dict[str, str] = {}

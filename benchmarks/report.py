@@ -13,6 +13,7 @@ from peers import KINDS
 
 from qlm.bench import results, views
 from qlm.bench.cases import Case, Row
+from qlm.cli.bench import check_target
 from qlm.tables import wrapped
 
 WIDTH = 80
@@ -20,7 +21,7 @@ START = time.monotonic()
 
 
 def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
-    parser.add_argument("--threads", type=_numbers, default=(1,), help="one number or several: 1,2")
+    parser.add_argument("--threads", type=numbers, default=(1,), help="one number or several: 1,2")
     names = [*(kind.name for kind in KINDS), "none"]
     parser.add_argument("--peer", action="append", choices=names, help="only this peer (repeatable)")
     parser.add_argument("--seconds", type=float, default=seconds, help="for each figure")
@@ -31,8 +32,37 @@ def add_options(parser: argparse.ArgumentParser, *, seconds: float) -> None:
     parser.add_argument("--plot", type=Path, help="a picture of the shares")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def numbers(text: str, between: str = ",") -> tuple[int, ...]:
+    """Of "1,2"."""
+    words = text.split(between)
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 1 << 31 for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers above 0, {between!r} between them")
+    return tuple(map(int, words))
+
+
+def pair(text: str) -> tuple[int, int]:
+    """Of "4096x11008"."""
+    found = numbers(text, "x")
+    if len(found) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers, such as 32x128")
+    return found[0], found[1]
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; what can be wrong with them is said before the work."""
+    args = parser.parse_args()
+    if not 0 < args.seconds <= 3600:
+        parser.error(f"--seconds must be above 0 and at most 3600, got {args.seconds:g}")
+    if max(args.threads) > 1024:
+        parser.error(f"--threads must be at most 1024, got {max(args.threads)}")
+    if args.clock == "cpu" and set(args.threads) != {1}:
+        parser.error("--clock cpu needs --threads 1: it adds up the time of all threads")
+    for path in filter(None, (args.save, args.plot)):
+        try:
+            check_target(path)
+        except OSError as error:
+            parser.error(str(error))
+    return args
 
 
 def within(args: argparse.Namespace, cases: Iterable[Case]) -> Iterator[Case]:
@@ -53,6 +83,8 @@ def progress_line(text: str) -> None:
 def finish(args: argparse.Namespace, rows: Sequence[Row], versions: Mapping[str, str]) -> None:
     """Saves, draws and prints."""
     progress_line("")
+    if not rows:
+        sys.exit("nothing was measured: no case has what was asked for")
     found = results.result(rows, seconds=args.seconds, versions=versions)
     if args.save:
         results.save(args.save, found)

@@ -27,6 +27,7 @@ from qlm.bench.models import SECTION as MODEL
 from qlm.bench.results import Result
 from qlm.bench.shares import of_one_peak
 from qlm.bench.views import duration, percent
+from qlm.errors import FormatError
 from qlm.views import markdown_table, significant
 
 ROOT = Path(__file__).resolve().parent
@@ -41,7 +42,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 where the page is out of date")
     args = parser.parse_args()
     runs: dict[Path, list[Result]] = {}
-    for found in map(results.load, args.results):
+    for path in args.results:
+        try:
+            found = results.load(path)
+        except (FormatError, OSError) as error:
+            sys.exit(f"{parser.prog}: error: {error}")
         runs.setdefault(home(found), []).append(found)
     for path, several in runs.items():
         take_in(path, results.middle(several))

@@ -51,13 +51,25 @@ def save(path: Path, found: Result) -> None:
 
 
 def load(path: Path) -> Result:
-    """FormatError: not a result, or one of another version."""
+    """FormatError: not a result, one of another version, or without what every reader needs."""
     found = strictjson.parse(path.read_bytes(), file=path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise FormatError(f"not a result of qlm bench: format is not {FORMAT!r}", file=path)
     if found.get("version") != VERSION:
         raise FormatError(f"version {found.get('version')!r} is not {VERSION}", file=path, key="version")
+    machine = found.get("machine")
+    if not isinstance(machine, dict) or not all(isinstance(machine.get(word), str) for word in ("cpu", "isa")):
+        raise FormatError("machine must be an object that names cpu and isa", file=path, key="machine")
+    rows = found.get("rows")
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise FormatError("rows must be objects with a section, case, contender and threads", file=path, key="rows")
     return found
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, dict) or type(row.get("threads")) is not int:
+        return False
+    return all(isinstance(row.get(word), str) for word in ("section", "case", "contender"))
 
 
 def merged(old: Result, new: Result) -> Result:

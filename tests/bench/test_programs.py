@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -105,6 +106,22 @@ def test_check_tells_what_is_out_of_date(programs, page, monkeypatch, capsys, tm
     assert run(tables, monkeypatch, "--check") == 1
     assert run(tables, monkeypatch) == 0
     assert not list((tmp_path / "tables").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"machine": 3}, "machine"),
+        ({"machine": {"cpu": "x"}}, "machine"),
+        ({"rows": {}}, "rows"),
+        ({"rows": [{}]}, "rows"),
+    ],
+)
+def test_a_result_that_is_none_is_named(programs, page, monkeypatch, tmp_path, change, words):
+    results.save(tmp_path / "bad.json", a_result("x", a_row()))
+    (tmp_path / "bad.json").write_text(json.dumps({**results.load(tmp_path / "bad.json"), **change}))
+    with pytest.raises(SystemExit, match=f"bad.json: {words} must be"):
+        run(programs[1], monkeypatch, tmp_path / "bad.json")
 
 
 def test_speed_is_of_the_cpu_as_it_is_the_fastest_first(programs):
@@ -215,6 +232,23 @@ def test_weights_of_a_shape_are_run_alone(programs, monkeypatch):
     assert {name for _, name, _ in ran} == {"48 x 64"}
     assert {facts["m"] for _, _, facts in ran} == {1, 3}
     assert {section for section, _, _ in ran} == {"linear int8", "linear int4 g32"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threads", "0"], "'0'"),
+        (["--shape", "axb"], "'axb'"),
+        (["--rows", "1,x"], "'1,x'"),
+        (["--seconds", "0"], "--seconds"),
+        (["--clock", "cpu", "--threads", "2"], "--threads 1"),
+        (["--save", "absent/out.json"], "absent/out.json"),
+    ],
+)
+def test_wrong_usage_is_told_before_the_work(programs, monkeypatch, capsys, words, said):
+    with pytest.raises(SystemExit, match="2"):
+        arguments(programs, monkeypatch, *words)
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_no_case_begins_when_the_minutes_are_over(programs, monkeypatch, capsys):
