@@ -30,6 +30,11 @@ def results() -> Iterator[Any]:
                 yield qlm.linear(x, weight, np.ones(45), input=kind, activation=activation, residual=x[:, :45])
         yield qlm.linear(x, weight, grid="interval")
         yield qlm.linear(x, weight, group_size=20)
+    clashing = rng.standard_normal((1024, 200)).astype(np.float32)  # rows of outputs 4 KiB apart: lower tiles
+    for rows in (7, 8, 12, 25, 67):
+        yield qlm.linear(
+            x[:rows], qlm.quantize(clashing, axis=0), clashing[:, 0], residual=clashing.reshape(200, -1)[:rows]
+        )
     yield qlm.matmul(x, x.T)
     yield qlm.matmul(qlm.quantize(x).values, qlm.quantize(x.T, "uint8").values)
     yield qlm.matmul(x, qlm.quantize(x.T, axis=1))
