@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from .paths import path_text
+
 Path = str | os.PathLike[str]
 
 _CHUNK = 8 << 20
@@ -138,11 +140,9 @@ def recover(path: Path) -> None:
 
 def _resolve(path: Path) -> str:
     """The absolute path behind links."""
-    text = os.fsdecode(os.fspath(path))
+    text = path_text(path)
     if not text:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
-    if "\0" in text:
-        raise ValueError(f"path must not hold a NUL character, got {text!r}")
     target = os.path.realpath(text)
     if os.path.islink(target):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text)

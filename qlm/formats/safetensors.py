@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from ..errors import FormatError, UnsupportedError, shown
 from . import strictjson
+from .paths import path_text
 
 Array = npt.NDArray[Any]
 Path = str | os.PathLike[str]
@@ -85,7 +86,7 @@ class SafetensorsFile(Mapping[str, Array]):
     """
 
     def __init__(self, path: Path, *, fd: int | None = None) -> None:
-        self.path = os.fsdecode(os.fspath(path))
+        self.path = path_text(path)
         self._fd = _open(self.path) if fd is None else fd
         self._close = weakref.finalize(self, os.close, self._fd)
         try:

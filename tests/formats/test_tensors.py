@@ -269,3 +269,14 @@ def test_what_a_later_version_may_write(tmp_path: Path) -> None:
         assert file.info("w").dtype == "nf4"
         with pytest.raises(qlm.UnsupportedError, match="nf4"):
             file["w"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "words"),
+    [(None, TypeError, "path must be a string or a path, got None"), ("a\0b", ValueError, "path must not hold a NUL")],
+)
+def test_a_path_that_is_none_is_named(path: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        qlm.tensors(path)
+    with pytest.raises(error, match=words):
+        qlm.save_tensors(path, {})
