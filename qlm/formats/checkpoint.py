@@ -16,7 +16,6 @@ from typing import Any
 
 from ..errors import FormatError, UnsupportedError, shown
 from . import atomic, packages, strictjson
-from .paths import path_text
 from .tensors import TensorFile
 
 WEIGHTS = "model.safetensors"
@@ -278,9 +277,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The model's folder `path`, or "pkg:NAME", a model that ships in an installed package."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a string or a path, got {shown(path)}")
-    name = path_text(path)
+    name = os.fsdecode(os.fspath(path))
     if name.startswith(packages.PREFIX):
         return Checkpoint(packages.find_model(name.removeprefix(packages.PREFIX)))
+    if "\0" in name:
+        raise ValueError(f"path must not hold a NUL character, got {shown(name)}")
     if name.endswith(".gguf") and os.path.isfile(name):
         raise UnsupportedError(f"{name}: GGUF models are not supported yet")
     atomic.recover(name)
