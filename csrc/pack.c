@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "blocks.h"
 #include "common.h"
 #include "kernels/half.h"
 #include "pack.h"
@@ -102,7 +103,7 @@ static enum qlm_status allocate(struct qlm_packed *packed, int has_half, int has
     struct carver carver = {NULL, 0};
     lay_out(&carver, packed, has_half, has_zero, has_offset);
     packed->nbytes = carver.used;
-    packed->block = qlm_aligned_alloc(carver.used); /* grants no SIZE_MAX */
+    packed->block = qlm_block_alloc(carver.used); /* grants no SIZE_MAX */
     if (!packed->block) return QLM_NO_MEMORY;
     memset(packed->block, 0, carver.used);
     carver = (struct carver){packed->block, 0};
@@ -112,7 +113,7 @@ static enum qlm_status allocate(struct qlm_packed *packed, int has_half, int has
 
 void qlm_packed_free(struct qlm_packed *packed)
 {
-    qlm_aligned_free(packed->block);
+    qlm_block_free(packed->block, packed->nbytes);
     packed->block = NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "common.h"
 #include "test.h"
 
@@ -240,6 +241,65 @@ static void *warm_run(void *context)
     return NULL;
 }
 
+/* ---- blocks that share pages ------------------------------------------------------------------------------------- */
+
+#define BLOCKS 40
+
+struct held_block {
+    unsigned char *bytes;
+    size_t size;
+};
+
+static struct held_block new_block(struct rng *rng, unsigned char mark)
+{
+    static const size_t sizes[] = {1,
+                                   100,
+                                   200000,
+                                   700001,
+                                   QLM_HUGE_PAGE / 16 - 1,
+                                   QLM_HUGE_PAGE / 16,
+                                   QLM_HUGE_PAGE - 64,
+                                   QLM_HUGE_PAGE - 63,
+                                   QLM_HUGE_PAGE + 1};
+    struct held_block block = {NULL, sizes[rng_below(rng, sizeof sizes / sizeof *sizes)]};
+    block.bytes = qlm_block_alloc(block.size);
+    check(block.bytes && (uintptr_t)block.bytes % QLM_CACHE_LINE == 0, "a block of %zu bytes", block.size);
+    if (block.bytes) memset(block.bytes, mark, block.size);
+    return block;
+}
+
+static void free_block(struct held_block *block, unsigned char mark)
+{
+    size_t wrong = 0;
+    for (size_t i = 0; i < block->size; i++) wrong += block->bytes[i] != mark;
+    check(!wrong, "%zu bytes of a block of %zu are another's", wrong, block->size);
+    qlm_block_free(block->bytes, block->size);
+    block->bytes = NULL;
+}
+
+/* Blocks of all sizes come and go; each keeps its bytes, and nothing is left in the end. */
+static void test_blocks(void)
+{
+    struct held_block blocks[BLOCKS] = {{NULL, 0}};
+    struct rng rng = {11};
+    memory_watch(SIZE_MAX, 0);
+    for (size_t turn = 0; turn < 10 * BLOCKS; turn++) {
+        size_t i = rng_below(&rng, BLOCKS);
+        if (blocks[i].bytes)
+            free_block(&blocks[i], (unsigned char)i);
+        else
+            blocks[i] = new_block(&rng, (unsigned char)i);
+    }
+    for (size_t i = 0; i < BLOCKS; i++)
+        if (blocks[i].bytes) free_block(&blocks[i], (unsigned char)i);
+    memory_unwatch();
+    check(!memory_held(), "%zu blocks are left", memory_held());
+    memory_watch(0, 1);
+    check(!qlm_block_alloc(QLM_HUGE_PAGE / 2), "a block without memory");
+    memory_unwatch();
+    qlm_block_free(NULL, QLM_HUGE_PAGE / 2);
+}
+
 /* ---- all ------------------------------------------------------------------------------------------------------- */
 
 static size_t test_scenario(const struct scenario *scenario, const char *isa)
@@ -262,6 +322,7 @@ void test_memory(void)
 {
     unsigned before = qlm_threads();
     size_t refused = 0;
+    test_blocks();
     set_scene();
     qlm_set_threads(1);
     for (size_t i = 0; qlm_kernels_at(i); i++) {
