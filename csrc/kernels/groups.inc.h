@@ -238,7 +238,7 @@ QLM_INLINE int group_to_bytes(const struct groups *s, size_t g, size_t n, const 
     struct codes codes = {s->scale[g], zero, s->lo, s->hi};
     const float *x = s->x + g * n;
     uint8_t *out = s->out + g * n;
-    return blocks_to_bytes(x, n, p, &all->bounds, codes, kind, ahead, out) |
+    return blocks_to_bytes(x, n, p, &all->bounds, codes, kind, ahead, all->bounds.stream, out) |
            rest_to_bytes(x, n, p, &all->bounds, codes, out);
 }
 
@@ -249,7 +249,7 @@ QLM_INLINE int batch_to_bytes(const struct groups *s, size_t at, size_t count, s
     size_t g = 0;
     int bad = 0;
     for (; n == SHORT_GROUP && g + 2 <= count; g += 2) {
-        ask_for(s->x + (at + g) * n, ahead);
+        ask_for(s->x + (at + g) * n, ahead, all.bounds.stream);
         bad |= pair_to_bytes(s, at, b, g, &all, kind);
     }
     for (; g < count; g++) {
@@ -341,7 +341,9 @@ QLM_INLINE int found_to_bytes(const struct groups *s, enum origin origin)
     for (size_t g = 0; g < s->count; g++) {
         const float *x = s->x + g * s->n;
         struct codes codes = find_row(s, origin, x, g);
-        bad |= span_within(x, s->n, codes, &s->bounds, s->n, s->out + g * s->n);
+        uint8_t *out = s->out + g * s->n;
+        bad |= s->bounds.stream ? span_past_caches(x, s->n, codes, &s->bounds, out)
+                                : span_within(x, s->n, codes, &s->bounds, s->n, out);
     }
     return bad;
 }
