@@ -187,6 +187,7 @@ static enum qlm_status linear_slice(void *context, size_t begin, size_t end)
 {
     struct call *call = context;
     enum qlm_status status = QLM_OK;
+    if (begin == 0 && end == call->panels) return linear_blocks(call, 0, 1, 0, end); /* no divisions */
     while (begin < end && status == QLM_OK) {
         size_t block = begin / call->panels, from = begin % call->panels, left = end - begin;
         size_t whole = from ? 0 : left / call->panels, to = qlm_min_size(from + left, call->panels);
@@ -224,6 +225,7 @@ static double row_cost(const struct qlm_linear_input *input)
 /* Rows of a block, the blocks even: at most STEP, and of no more than BLOCK_COST for one panel, the shortest slice. */
 static size_t block_height(size_t m, double cost)
 {
+    if (m - 1 < STEP && (double)m * cost <= BLOCK_COST) return m; /* without divisions, as most calls are */
     double fitting = BLOCK_COST / cost;
     size_t most = fitting < 1 ? 1 : fitting < STEP ? (size_t)fitting : STEP;
     return qlm_max_size(qlm_div_up(m, qlm_max_size(qlm_div_up(m, most), 1)), 1);
@@ -239,9 +241,10 @@ static int run_call(struct call *call, enum qlm_status *status)
         call->panels += qlm_packed_panels(weight);
     }
     call->panels = qlm_max_size(call->panels, 1); /* rows without outputs are looked at, too */
-    call->height = block_height(call->input.m, row + products / (double)call->panels);
-    struct qlm_work work = {qlm_div_up(call->input.m, call->height) * call->panels, call->panels,
-                            (double)call->height * (row + products) / (double)call->panels};
+    double part = 1.0 / (double)call->panels;
+    call->height = block_height(call->input.m, row + products * part);
+    size_t blocks = call->height == call->input.m ? 1 : qlm_div_up(call->input.m, call->height);
+    struct qlm_work work = {blocks * call->panels, call->panels, (double)call->height * (row + products) * part};
     return qlm_run_slices(&work, linear_slice, call, status);
 }
 
