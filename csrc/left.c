@@ -11,6 +11,7 @@
 #include "common.h"
 #include "left_codes.h"
 #include "pack.h"
+#include "tile.h"
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
@@ -231,8 +232,26 @@ static void correct_row(const struct qlm_filler *f, const struct qlm_piece *piec
     }
 }
 
+/* What is read of a row whose outputs linear_8 makes, or an exact product: 16 rows of 384 take a microsecond. */
+static void correct_whole(const struct qlm_filler *f, const struct qlm_piece *piece)
+{
+    struct qlm_left *left = f->left;
+    int32_t zx = piece->zero - f->shift;
+    left->zx[piece->row] = zx;
+    left->sx[piece->row] = piece->scale;
+    if (!qlm_packed_has_zero(f->layout)) return;
+    int64_t rest = sum_elements(f, left->elements + piece->row * left->stride, qlm_packed_span(f->layout, 0));
+    rest -= (int64_t)f->layout->k * zx;
+    left->rest[piece->row] = (int32_t)(uint32_t)(uint64_t)rest;
+    left->rest64[piece->row] = rest;
+}
+
 static void correct_piece(const struct qlm_filler *f, const struct qlm_piece *piece)
 {
+    if (f->whole) {
+        correct_whole(f, piece);
+        return;
+    }
     f->left->zero[piece->row] = (float)piece->zero;
     if (f->left->grouped == 1 && !qlm_packed_wide(f->layout)) {
         correct_row(f, piece);
@@ -320,6 +339,7 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
     struct qlm_filler filler = {.left = left, .layout = layout, .input = input, .element = qlm_left_element(layout)};
     struct batch batch;
     size_t bad_row = first + begin;
+    filler.whole = qlm_tile_whole(left, layout);
     filler.shift = left_shift(layout, input);
     /* An interval grid has no symmetric form: it uses every code. */
     qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);
