@@ -17,8 +17,6 @@ struct qlm_job {
     size_t panels, width;      /* panels and columns of all outputs together */
     size_t runs;               /* of panels; a task takes one */
     int8_t *expanded;          /* the caller's own room for 4-bit panels, beside prepared rows */
-    const int8_t *ready;       /* room for all 4-bit panels, the call's expanded for all blocks; NULL: each its own */
-    char *own;                 /* the caller's room for a block behind them */
     struct qlm_left *prepared; /* rows that are quantized; NULL: each task does its own */
     int far;                   /* of qlm_left */
     size_t work;               /* of qlm_parallel_sized */

@@ -52,13 +52,18 @@ static size_t left_stride(const struct qlm_packed *layout)
 #define SPAN_BYTES (6 * sizeof(int32_t) + sizeof(int64_t))
 #define LEFT_ARRAYS 9
 
-size_t qlm_left_row_bytes(const struct qlm_packed *layout)
+static size_t row_bytes(const struct qlm_packed *layout)
 { return left_stride(layout) + layout->groups * SPAN_BYTES + sizeof(float); }
 
-/* Each array starts on a cache line, and so does what lies behind them (expanded panels).  rows <= 4096 and k_padded
- * fits memory already, so nothing here can overflow. */
+/* With one scale a row, kernels read little of what lies beside its elements: whole, where weights have zero points.
+ * Counted in full it took as much as the elements do in groups of 32, and blocks had half as many rows. */
+size_t qlm_left_read_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input)
+{ return input_grouped(layout, input) == 1 ? left_stride(layout) : row_bytes(layout); }
+
+/* Each array starts on a cache line, and so does what lies behind them (expanded panels).  rows fit a cache or are a
+ * few tiles, and k_padded fits memory already, so nothing here can overflow. */
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows)
-{ return qlm_round_up(rows * qlm_left_row_bytes(layout), QLM_CACHE_LINE) + LEFT_ARRAYS * QLM_CACHE_LINE; }
+{ return qlm_round_up(rows * row_bytes(layout), QLM_CACHE_LINE) + LEFT_ARRAYS * QLM_CACHE_LINE; }
 
 static void *reserve(char **memory, size_t bytes)
 {

@@ -36,8 +36,8 @@ struct qlm_left {
 
 /* Bytes of an element of a left operand. */
 size_t qlm_left_element(const struct qlm_packed *layout);
-/* Bytes of a row of a block, and of a block; its arrays laid into `memory`. */
-size_t qlm_left_row_bytes(const struct qlm_packed *layout);
+/* Bytes of a row of a block that its product reads, and those that a block takes; its arrays laid into `memory`. */
+size_t qlm_left_read_bytes(const struct qlm_packed *layout, const struct qlm_linear_input *input);
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows);
 /* Whether kernels have a zx of each row to subtract. */
 int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input);

@@ -20,6 +20,10 @@
  * quarter of L3, since a tile's rows are read once for each run. */
 #define BLOCK_SHARE 4
 #define RUN_SHARE 2
+/* The other way round where every block expands the panels, and a run of this many fits a quarter: AVX2, 512 rows of
+ * 3072 -> 768 in groups of 32 74 to 78 % of the limit, 128 of 4096 -> 4096 75 to 78; AVX-512 VNNI, whose panels are
+ * twice as wide and leave two of them there, the latter 83 to 75. */
+#define EXPANDED_RUN 4
 /* Blocks for each thread where rows are split, and runs where panels are, so that one thread that is slowed down does
  * not keep the others waiting. */
 #define TASKS_A_THREAD 4
@@ -104,14 +108,6 @@ static size_t rows_a_call(const struct qlm_job *job, const struct qlm_left *left
     return left->rows >= CLASHING_FROM && outputs_clash(job, output) ? qlm_min_size(most, CLASHING_ROWS) : most;
 }
 
-/* Panels that stay in L2 together, at most `most`. */
-static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *weight, int expanded, size_t most)
-{
-    size_t bytes = panel_bytes(weight) * (expanded ? 2 : 1), room = job->caches.l2 / RUN_SHARE;
-    if (qlm_size_mul(most, bytes) <= room) return most;
-    return qlm_max_size(room / bytes, 1);
-}
-
 /* Whether the products are those of 4-bit kernels. */
 static int by_nibbles(const struct qlm_job *job)
 {
@@ -130,24 +126,34 @@ static int expands(const struct qlm_job *job, size_t rows)
 
 static size_t expanded_panel(const struct qlm_packed *weight) { return 2 * panel_bytes(weight); }
 
+/* Whether a block of rows has the larger share of L2. */
+static int large_blocks(const struct qlm_job *job)
+{
+    size_t bytes = qlm_size_mul(EXPANDED_RUN, expanded_panel(job->outputs[0].weight));
+    return expands(job, rows_of(job)) && bytes <= job->caches.l2 / BLOCK_SHARE;
+}
+
+static size_t block_room(const struct qlm_job *job)
+{ return job->caches.l2 / (large_blocks(job) ? RUN_SHARE : BLOCK_SHARE); }
+
+/* Panels that stay in L2 together, at most `most`. */
+static size_t panels_a_run(const struct qlm_job *job, const struct qlm_packed *weight, int expanded, size_t most)
+{
+    size_t bytes = expanded ? expanded_panel(weight) : panel_bytes(weight);
+    size_t room = job->caches.l2 / (large_blocks(job) ? BLOCK_SHARE : RUN_SHARE);
+    if (qlm_size_mul(most, bytes) <= room) return most;
+    return qlm_max_size(room / bytes, 1);
+}
+
 /* The bytes of a run of panels that a block expands, for any of the outputs. */
 static size_t expanded_bytes(const struct qlm_job *job, size_t rows)
 {
     size_t most = 0;
-    for (size_t i = 0; i < job->count && !job->ready && expands(job, rows); i++) {
+    for (size_t i = 0; i < job->count && expands(job, rows); i++) {
         const struct qlm_packed *weight = job->outputs[i].weight;
         most = qlm_max_size(most, panels_a_run(job, weight, 1, qlm_packed_panels(weight)) * expanded_panel(weight));
     }
     return most;
-}
-
-/* The bytes of all panels where they stay in L2 beside a block's codes, so that they are expanded once for all blocks:
- * 512 rows of 1536 -> 384 are four blocks, or eight on two threads.  0: they do not. */
-static size_t ready_bytes(const struct qlm_job *job)
-{
-    size_t bytes = qlm_size_mul(job->panels, expanded_panel(job->outputs[0].weight));
-    if (!expands(job, rows_of(job)) || bytes > job->caches.l2 - job->caches.l2 / BLOCK_SHARE) return 0;
-    return qlm_round_up(bytes, QLM_CACHE_LINE);
 }
 
 static void tiles(const struct qlm_job *job, const struct qlm_left *left, const struct qlm_linear_output *output,
@@ -170,19 +176,18 @@ static void tiles(const struct qlm_job *job, const struct qlm_left *left, const 
  * as 7 and 6, since the time of one row is that of reading the panel. */
 static void panels_of_codes(const struct qlm_job *job, const struct qlm_left *left,
                             const struct qlm_linear_output *output, size_t first, size_t from, size_t to,
-                            int8_t *expanded, const int8_t *ready)
+                            int8_t *expanded)
 {
     const struct qlm_packed *weight = output->weight;
     size_t rows = left->rows, height = rows_a_call(job, left, output);
     size_t count = rows <= height ? 1 : qlm_div_up(rows, height);
-    size_t run = from < to ? panels_a_run(job, weight, expanded || ready, to - from) : 1;
+    size_t run = from < to ? panels_a_run(job, weight, expanded != NULL, to - from) : 1;
     for (; from < to; from += run) {
         size_t last = qlm_min_size(from + run, to);
-        const int8_t *codes = ready ? ready + from * expanded_panel(weight) : expanded;
         if (expanded) qlm_tile_expand(weight, from, last, expanded);
         for (size_t i = 0; i < count; i++) {
             size_t row = part_begin(rows, i, count), end = part_begin(rows, i + 1, count);
-            tiles(job, left, output, first, row, end - row, from, last, codes);
+            tiles(job, left, output, first, row, end - row, from, last, expanded);
         }
     }
 }
@@ -191,15 +196,13 @@ static void run_panels(const struct qlm_job *job, const struct qlm_left *left, s
                        int8_t *expanded)
 {
     size_t first = job->prepared ? job->begin : block_begin(job, block);
-    const int8_t *ready = job->ready;
     for (size_t i = 0; i < job->count && from < to; i++) {
         const struct qlm_linear_output *output = &job->outputs[i];
         size_t panels = qlm_packed_panels(output->weight), end = qlm_min_size(panels, to);
         if (left)
-            panels_of_codes(job, left, output, first, from, end, expanded, ready);
+            panels_of_codes(job, left, output, first, from, end, expanded);
         else
             qlm_tile_floats(job->input, output, first, block_rows(job, block), from, end);
-        if (ready) ready += panels * expanded_panel(output->weight);
         from = qlm_panels_past(from, panels);
         to = qlm_panels_past(to, panels);
     }
@@ -225,19 +228,18 @@ static int folds(const struct qlm_job *job, size_t rows, int expanded)
 
 /* The block of a thread's own scratch, and room for 4-bit panels behind it (NULL: they stay as they are).  NULL: no
  * memory. */
-static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, unsigned worker, struct qlm_left *left,
-                                int8_t **expanded)
+static struct qlm_left *lay_out(struct qlm_job *job, size_t rows, struct qlm_left *left, int8_t **expanded)
 {
     const struct qlm_packed *layout = job->outputs[0].weight;
     size_t bytes = qlm_left_bytes(layout, rows), more = expanded_bytes(job, rows);
-    char *memory = !worker && job->own ? job->own : qlm_scratch(qlm_size_add(bytes, more));
+    char *memory = qlm_scratch(qlm_size_add(bytes, more));
     if (!memory) {
         fail(job, QLM_NO_MEMORY, 0);
         return NULL;
     }
     qlm_left_lay_out(left, layout, job->input, rows, memory);
     left->far = job->far;
-    left->folded = folds(job, rows, more || job->ready);
+    left->folded = folds(job, rows, more != 0);
     *expanded = more ? (int8_t *)memory + bytes : NULL;
     return left;
 }
@@ -266,11 +268,12 @@ static struct qlm_next next_block(const struct qlm_job *job, size_t block)
 /* A whole block: quantize, then all panels. */
 static void block_task(void *context, size_t block, unsigned worker)
 {
+    (void)worker;
     struct qlm_job *job = context;
     struct qlm_left left;
     int8_t *expanded;
     size_t rows = block_rows(job, block);
-    if (!lay_out(job, rows, worker, &left, &expanded)) return;
+    if (!lay_out(job, rows, &left, &expanded)) return;
     struct qlm_next next = next_block(job, block);
     if (next.lines) left.next = &next;
     if (fill_rows(job, &left, block_begin(job, block), 0, rows))
@@ -313,43 +316,13 @@ static void choose_runs(struct qlm_job *job)
     if (!job->runs) job->runs = 1;
 }
 
-/* ---- split by rows ---------------------------------------------------------------------------------------------- */
-
-/* The call's panels for all blocks of a single thread; several would wait for one another, and for the panels to move.
- */
-static void expand_all(struct qlm_job *job)
-{
-    size_t bytes = ready_bytes(job), most = qlm_div_up(rows_of(job), job->blocks), from = job->from, to = job->to;
-    if (!bytes || job->blocks == 1) return;
-    char *memory = qlm_scratch(qlm_size_add(bytes, qlm_left_bytes(job->outputs[0].weight, most)));
-    if (!memory) return; /* each block takes less */
-    job->ready = (int8_t *)memory;
-    job->own = memory + bytes;
-    for (size_t i = 0; i < job->count && from < to; i++) {
-        const struct qlm_packed *weight = job->outputs[i].weight;
-        size_t panels = qlm_packed_panels(weight), end = qlm_min_size(panels, to);
-        if (from < end) qlm_tile_expand(weight, from, end, (int8_t *)memory + from * expanded_panel(weight));
-        memory += panels * expanded_panel(weight);
-        from = qlm_panels_past(from, panels);
-        to = qlm_panels_past(to, panels);
-    }
-}
-
-static void run_blocks(struct qlm_job *job, size_t threads)
-{
-    if (threads == 1) expand_all(job);
-    qlm_parallel_sized(job->blocks, job->work, block_task, job);
-    job->ready = NULL;
-    job->own = NULL;
-}
-
 /* ---- split by panels: all threads quantize, then all multiply --------------------------------------------------- */
 
 static void run_prepared(struct qlm_job *job)
 {
     struct qlm_left left;
     size_t rows = rows_of(job), work = job->work;
-    if (!(job->prepared = lay_out(job, rows, 0, &left, &job->expanded))) return;
+    if (!(job->prepared = lay_out(job, rows, &left, &job->expanded))) return;
     qlm_parallel_sized(qlm_div_up(rows, FILL_ROWS), rows * job->input->k / FLOATS_A_UNIT, fill_task, job);
     if (atomic_load(&job->status) == QLM_OK) {
         job->blocks = 1;
@@ -415,7 +388,7 @@ static size_t fitting_blocks(const struct qlm_job *job, size_t row_bytes)
 {
     size_t rows = rows_of(job), least = BLOCK_TILES * rows_a_tile(job->outputs[0].weight);
     if (rows <= least) return 1;
-    size_t room = job->caches.l2 / BLOCK_SHARE, most = room / row_bytes;
+    size_t room = block_room(job), most = room / row_bytes;
     if (asks_ahead(job))
         most = qlm_min_size(most, qlm_max_size(room / qlm_max_size(float_row_bytes(job), 1), least_rows(job)));
     return qlm_div_up(rows, qlm_max_size(most, least));
@@ -435,12 +408,12 @@ enum qlm_status qlm_run_codes(struct qlm_job *job)
 {
     measure(job);
     size_t threads = qlm_parallel_worth(job->work) ? qlm_threads() : 1;
-    size_t row_bytes = qlm_left_row_bytes(job->outputs[0].weight);
+    size_t row_bytes = qlm_left_read_bytes(job->outputs[0].weight, job->input);
     if (threads > 1 && rows_of(job) / least_rows(job) < threads) {
         run_by_panels(job, row_bytes);
     } else {
         job->blocks = threads > 1 ? shared_blocks(job, row_bytes, threads) : fitting_blocks(job, row_bytes);
-        run_blocks(job, threads);
+        qlm_parallel_sized(job->blocks, job->work, block_task, job);
     }
     return (enum qlm_status)atomic_load(&job->status);
 }

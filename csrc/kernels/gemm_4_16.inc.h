@@ -70,7 +70,7 @@
 #define GROUPS_STEP_BYTES (4 * NR)
 #define GROUPS_SHIFT 0
 #define GROUPS_SHORT PAIRS_BLOCK
-#define GROUPS_USUAL(m) ((m) == N4_MR) /* few rows do not expand panels */
+#define GROUPS_USUAL(m) ((m) >= N4_MR - 1) /* few rows do not expand panels */
 #include "gemm_groups.inc.h"
 
 #include "gemm_4.inc.h"

@@ -14,7 +14,7 @@
  *   GROUPS_FOLD                  1: without rest, zero points are taken off the panel, by GROUPS(zero_points)(zw, less)
  *                                and GROUPS(run_less)
  *   GROUPS_USUAL(m)              whether m rows of the usual weights have loops of their own
- *   GROUPS_SHORT                 steps of a group that they are for alone, or 0
+ *   GROUPS_SHORT                 steps of a group that most of them are for alone, or 0
  *   NR, DOT_LANES(row, 0)        16 outputs of a row of dot_sum as v16i (linear.inc.h)
  *
  * and has GROUPS(tile)(m, g).
@@ -261,7 +261,7 @@ QLM_INLINE void GROUPS(tile_rows)(const int m, const int how, const size_t all_s
     if (GROUPS_HELD && GROUPS_PARTS_LAST) GROUPS(store_part)(m, to, GROUPS_PARTS_LAST, held);
 }
 
-/* The usual weights in loops of their own, where the table has them: returns whether they were such. */
+/* The usual weights in loops of their own: returns whether they were such. */
 QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float *to)
 {
     const struct qlm_groups *g = &r->g;
@@ -269,7 +269,7 @@ QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float
         GROUPS(tile_rows)(m, GROUPS_LESS, GROUPS_SHORT, r, to);
         return 1;
     }
-    if (g->zx || g->sx || g->ox || (GROUPS_SHORT && g->group != GROUPS_SHORT * GROUPS_STEP)) return 0;
+    if (g->zx || g->sx || g->ox) return 0;
     if (!g->zw && !g->ow)
         GROUPS(tile_rows)(m, GROUPS_PLAIN, GROUPS_SHORT, r, to);
     else if (GROUPS_FOLD && m > 1 && r->folded && !g->ow)
@@ -287,12 +287,25 @@ QLM_INLINE int GROUPS(tile_usual)(const int m, const struct group_tile *r, float
     return 1;
 }
 
+/* The same; where those are for one length alone, without zero points and offsets also groups of four times that: of
+ * 128 with AVX2, 75 % of the limit for 72 (64 x 384 -> 384).  Of any length it would be 73, all of the loops for 128
+ * too 70. */
+QLM_INLINE int GROUPS(tile_of_length)(const int m, const struct group_tile *r, float *to)
+{
+    const struct qlm_groups *g = &r->g;
+    if (!GROUPS_SHORT || g->group == GROUPS_SHORT * GROUPS_STEP) return GROUPS(tile_usual)(m, r, to);
+    if (g->group != 4 * GROUPS_SHORT * GROUPS_STEP || g->zx || g->sx || g->ox || g->zw || g->ow) return 0;
+    GROUPS(tile_rows)(m, GROUPS_PLAIN, 0, r, to);
+    return 1;
+}
+
 /* Returns how many of `rows` rows were made.  Five of them are three and two: one instance less to compile. */
 QLM_INLINE size_t GROUPS(tile_part)(size_t rows, const struct group_tile *r, float *to)
 {
-    if (GROUPS_USUAL(GROUPS_MR) && rows == GROUPS_MR && GROUPS(tile_usual)(GROUPS_MR, r, to)) return rows;
-    if (GROUPS_USUAL(GROUPS_MR - 1) && rows == GROUPS_MR - 1 && GROUPS(tile_usual)(GROUPS_MR - 1, r, to)) return rows;
-    if (GROUPS_USUAL(1) && rows == 1 && GROUPS(tile_usual)(1, r, to)) return rows;
+    if (GROUPS_USUAL(GROUPS_MR) && rows == GROUPS_MR && GROUPS(tile_of_length)(GROUPS_MR, r, to)) return rows;
+    if (GROUPS_USUAL(GROUPS_MR - 1) && rows == GROUPS_MR - 1 && GROUPS(tile_of_length)(GROUPS_MR - 1, r, to))
+        return rows;
+    if (GROUPS_USUAL(1) && rows == 1 && GROUPS(tile_of_length)(1, r, to)) return rows;
     if (rows == 5) rows = 3;
     switch (rows) {
         QLM_EACH_ROW(GROUPS_MR, GROUPS_CASE)

@@ -146,6 +146,7 @@ def group_shapes(setting: Setting, most: int) -> Iterator[tuple[int, int, int]]:
         *((k, group) for group in (32, 64, 128) for k in (group, 2 * group, 3 * group + 9)),
         *((k, group) for group in (1, 2, 3, 4, 5, 12, 31, 33, 36, 68) for k in (group, 2 * group + 1, 5 * group)),
         *((k, k) for k in (8, 100, 257)),
+        (1100, 4),  # more groups than GROUPS_LESS_MOST (gemm_groups.inc.h)
     ]  # fmt: skip
     for k, group in shapes:
         for m in heights(setting, most):
