@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,9 +113,14 @@ def test_an_empty_name_is_shown(qlm):
 
 def test_sources_without_the_core_say_so(tmp_path):
     shutil.copytree(ROOT / "qlm", tmp_path / "qlm", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    packages = Path(np.__file__).parents[1]
     for words in (["-c", "import qlm"], ["-m", "qlm", "cpu"]):
         done = subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=environment(PYTHONPATH=""), capture_output=True, text=True
+            [sys.executable, "-S", *words],  # without what an editable install adds to imports
+            cwd=tmp_path,
+            env=environment(PYTHONPATH=str(packages)),
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 1
         assert f"qlm is not built in {tmp_path}" in done.stderr.splitlines()[-1]
