@@ -22,13 +22,13 @@ Figures = dict[str, float]  # by what they were measured on
 Aims = Mapping[int, Sequence[float]]  # by threads; one for all figures, or one for each
 
 VNNI, AVX2 = "vnni", "avx2"
-SECTIONS = {  # of docs/performance.md, where a miss is explained
-    "linear": {VNNI: "int8 `linear`, end to end", AVX2: "AVX2 int8, and float products"},
-    "float": {VNNI: "AVX2 int8, and float products", AVX2: "AVX2 int8, and float products"},
-    "groups": {VNNI: "Weights in groups and of 4 bits", AVX2: "Weights in groups and of 4 bits"},
-    "arrays": {VNNI: "Element-wise kernels", AVX2: "Element-wise kernels"},
-    "model": {VNNI: "The rest of a transformer", AVX2: "The rest of a transformer"},
-    "call": {VNNI: "A call from Python", AVX2: "A call from Python"},
+PARTS = {  # pages of docs/performance/, where a miss is explained
+    "linear": {VNNI: "int8-linear", AVX2: "avx2-and-float"},
+    "float": {VNNI: "avx2-and-float", AVX2: "avx2-and-float"},
+    "groups": {VNNI: "groups", AVX2: "groups"},
+    "arrays": {VNNI: "arrays", AVX2: "arrays"},
+    "model": {VNNI: "transformer", AVX2: "transformer"},
+    "call": {VNNI: "calls", AVX2: "calls"},
 }
 CODES_IN = ("oneDNN, int8 in",)  # it is given codes: what it does not do is the quantizing
 EXACT = ("ggml q8_0",)  # others' int8 sums saturate with AVX2 alone
@@ -42,7 +42,7 @@ class Goal:
 
     work: str
     measure: str
-    section: str
+    part: str
     figures: Callable[[Rows, Result], Figures]
     aims: Mapping[str, Aims]
     show: Callable[[float], str] = field(default=lambda value: f"{100 * value:.0f}")

@@ -32,6 +32,7 @@ from qlm.views import markdown_table, significant
 
 ROOT = Path(__file__).resolve().parent
 FOLDER, PAGE, PAGES = ROOT / "results", ROOT.parent / "docs" / "performance.md", ROOT.parent / "docs" / "tables"
+PARTS = ROOT.parent / "docs" / "performance"
 README = ROOT.parent / "README.md"
 WIDTH = 140  # of the pages' lines
 
@@ -192,7 +193,7 @@ def goal_line(goal: goals.Goal, aims: str, found: Result) -> list[str]:
         told = not all(map(math.isnan, figures.values()))
         cells[threads] = goal_cell(goal, aim, figures) if told else ("not measured" if aim else "")
         missed |= "**" in cells[threads]
-    short = anchor(goals.SECTIONS[goal.section][aims]) if missed else ""
+    short = part_link(goals.PARTS[goal.part][aims]) if missed else ""
     return [goal.work, goal.measure, goal_aim(goal, goal.aims[aims]), cells[1], cells[2], short]
 
 
@@ -221,10 +222,10 @@ def goal_cell(goal: goals.Goal, aim: Sequence[float], figures: goals.Figures) ->
     return text + goal.unit + (f"; {met} of {len(figures)}, least {place}" if met < len(figures) > 1 else "")
 
 
-def anchor(heading: str) -> str:
-    """A link to a heading of the page."""
-    words = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-    return f"[{heading}](#{words})"
+def part_link(name: str) -> str:
+    """A link to a page of docs/performance/, by its title."""
+    title = (PARTS / f"{name}.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return f"[{title}](performance/{name}.md)"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@
 #include "common.h"
 #include "left_codes.h"
 #include "pack.h"
-#include "tile.h"
 
 /* ---- layout --------------------------------------------------------------------------------------------------- */
 
@@ -42,6 +41,9 @@ static int any_zx(const struct qlm_packed *layout, const struct qlm_linear_input
 
 int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input)
 { return input_grouped(layout, input) != 1 && any_zx(layout, input); }
+
+int qlm_left_whole(const struct qlm_left *left, const struct qlm_packed *layout)
+{ return !left->grouped && layout->kind == QLM_PACKED_8 && !qlm_packed_wide(layout); }
 
 /* An odd number of cache lines: the rows of a tile are read side by side, and where they lie a multiple of 4 KiB apart
  * they share one set of L1 (12 rows x 4096 -> 11008: 412 GOP/s, with this 454). */
@@ -344,7 +346,7 @@ enum qlm_status qlm_left_fill(struct qlm_left *left, const struct qlm_packed *la
     struct qlm_filler filler = {.left = left, .layout = layout, .input = input, .element = qlm_left_element(layout)};
     struct batch batch;
     size_t bad_row = first + begin;
-    filler.whole = qlm_tile_whole(left, layout);
+    filler.whole = qlm_left_whole(left, layout);
     filler.shift = left_shift(layout, input);
     /* An interval grid has no symmetric form: it uses every code. */
     qlm_code_bounds(&input->type, input->symmetric && !input->interval, &filler.lo, &filler.hi);

@@ -41,6 +41,8 @@ size_t qlm_left_read_bytes(const struct qlm_packed *layout, const struct qlm_lin
 size_t qlm_left_bytes(const struct qlm_packed *layout, size_t rows);
 /* Whether kernels have a zx of each row to subtract. */
 int qlm_left_zx_by_row(const struct qlm_packed *layout, const struct qlm_linear_input *input);
+/* Whether products, corrections and scales are one call of linear_8, which takes rows_8 rows. */
+int qlm_left_whole(const struct qlm_left *left, const struct qlm_packed *layout);
 void qlm_left_lay_out(struct qlm_left *left, const struct qlm_packed *layout, const struct qlm_linear_input *input,
                       size_t rows, void *memory);
 /* Fills rows [begin, end) of the block, whose row 0 is the input's row `first`, for the layout of `layout` (its spans,

@@ -11,7 +11,7 @@ struct qlm_filler {
     const struct qlm_packed *layout;
     const struct qlm_linear_input *input;
     size_t element;
-    int whole;      /* qlm_tile_whole */
+    int whole;      /* qlm_left_whole */
     int32_t shift;  /* a' = code - shift */
     int32_t lo, hi; /* bounds of codes */
 };

@@ -103,7 +103,7 @@ static size_t rows_a_call(const struct qlm_job *job, const struct qlm_left *left
                           const struct qlm_linear_output *output)
 {
     const struct qlm_packed *weight = output->weight;
-    if (job->exact || !qlm_tile_whole(left, weight)) return rows_a_tile(weight);
+    if (job->exact || !qlm_left_whole(left, weight)) return rows_a_tile(weight);
     size_t most = weight->kernels->rows_8;
     return left->rows >= CLASHING_FROM && outputs_clash(job, output) ? qlm_min_size(most, CLASHING_ROWS) : most;
 }

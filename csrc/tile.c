@@ -65,15 +65,12 @@ static void products_activated(const struct qlm_left *left, const struct qlm_lin
     }
 }
 
-int qlm_tile_whole(const struct qlm_left *left, const struct qlm_packed *weight)
-{ return !left->grouped && weight->kind == QLM_PACKED_8 && !qlm_packed_wide(weight); }
-
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,
                     const struct qlm_packed *weight, size_t first, size_t row, size_t m, size_t from, size_t end,
                     const int8_t *expanded)
 {
     struct qlm_place to;
-    if (qlm_tile_whole(left, weight)) {
+    if (qlm_left_whole(left, weight)) {
         to = qlm_place_of(output, weight, first + row, from, end);
         to.far = left->far;
         if (output->activation == QLM_IDENTITY)

@@ -5,8 +5,6 @@
 #include "left.h"
 #include "pack.h"
 
-/* Whether products, corrections and scales are one call of linear_8, which takes rows_8 rows. */
-int qlm_tile_whole(const struct qlm_left *left, const struct qlm_packed *weight);
 /* Rows [row, row + m) of the block times panels [from, end), epilogue included.  `first` is the input row of the
  * block's row 0.  expanded: of 4-bit weights these panels as qlm_tile_expand makes them, or NULL. */
 void qlm_tile_codes(const struct qlm_left *left, const struct qlm_linear_output *output,

@@ -80,11 +80,12 @@ def merged(old: Result, new: Result) -> Result:
 
 def middle(runs: Sequence[Result]) -> Result:
     """Of rows that several runs have, the one whose median is in the middle; of two the slower one.  "runs" in the row
-    says how many there were.  All else is the last run's."""
+    says how many there were.  Software is that of all, all else the last run's."""
     by_key: dict[tuple[Any, ...], list[Row]] = {}
     for row in (row for run in runs for row in run["rows"]):
         by_key.setdefault(row_key(row), []).append(row)
-    return {**runs[-1], "rows": [_middle_row(rows) for rows in by_key.values()]}
+    software = {name: version for run in runs for name, version in run["software"].items()}
+    return {**runs[-1], "software": software, "rows": [_middle_row(rows) for rows in by_key.values()]}
 
 
 def _middle_row(rows: Sequence[Row]) -> Row:

@@ -186,6 +186,8 @@ def test_of_several_runs_the_middle_row_counts():
     runs = [a_result({**row, "median": median}, absent) for median in (3.0, 9.0, 2.0)]
     assert results.middle([*runs, a_result(once)])["rows"] == [{**row, "median": 3.0, "runs": 3}, absent, once]
     assert results.middle(runs[:2])["rows"][0]["median"] == 9.0
+    runs[0]["software"]["peer"] = "1.2"
+    assert results.middle(runs)["software"] == {**runs[1]["software"], "peer": "1.2"}
 
 
 def test_the_machine_is_named():

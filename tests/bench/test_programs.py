@@ -159,7 +159,7 @@ def test_a_goal_tells_the_range_how_many_reach_it_and_what_falls_short(programs)
         ">= 90 / 87 %",
         "**84** to 91 %; 1 of 2, least 128 x 1024 -> 2048",
         "88 %",
-        "[int8 `linear`, end to end](#int8-linear-end-to-end)",
+        "[int8 `linear`, end to end](performance/int8-linear.md)",
     ]
     assert lines["quantize int8 g32, 1 MiB", "plain quantize loop"] == [">= 58 %", "not measured", "", ""]
 
@@ -197,13 +197,11 @@ def test_a_rate_that_falls_is_found(programs):
     assert lines["int8, 1 to 32 rows: the rate never falls", "rate at a row more"][1] == "not measured"
 
 
-def test_every_goal_names_a_section_of_the_page(programs):
+def test_every_goal_names_a_page(programs):
     goals = sys.modules["goals"]
-    headings = {
-        line.removeprefix("## ") for line in programs[1].PAGE.read_text().splitlines() if line.startswith("## ")
-    }
-    assert {name for names in goals.SECTIONS.values() for name in names.values()} <= headings
-    assert {goal.section for goal in goals.GOALS} == set(goals.SECTIONS)
+    for name in {name for names in goals.PARTS.values() for name in names.values()}:
+        assert programs[1].part_link(name).endswith(f"](performance/{name}.md)")
+    assert {goal.part for goal in goals.GOALS} == set(goals.PARTS)
     assert [goals.goals_of(isa) for isa in ("avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi", "neon")] == [
         "avx2", None, None, "vnni", "vnni", None,
     ]  # fmt: skip
