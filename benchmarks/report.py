@@ -13,7 +13,8 @@ from peers import KINDS
 
 from qlm.bench import results, views
 from qlm.bench.cases import Case, Row
-from qlm.cli.bench import check_target
+from qlm.cli.bench import check_targets
+from qlm.cli.options import UsageError
 from qlm.tables import wrapped
 
 WIDTH = 80
@@ -57,11 +58,10 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error(f"--threads must be at most 1024, got {max(args.threads)}")
     if args.clock == "cpu" and set(args.threads) != {1}:
         parser.error("--clock cpu needs --threads 1: it adds up the time of all threads")
-    for path in filter(None, (args.save, args.plot)):
-        try:
-            check_target(path)
-        except OSError as error:
-            parser.error(str(error))
+    try:
+        check_targets(args.save, args.plot)
+    except (OSError, UsageError, ImportError) as error:
+        parser.error(str(error))
     return args
 
 

@@ -60,6 +60,8 @@ def load(path: Path) -> Result:
     machine = found.get("machine")
     if not isinstance(machine, dict) or not all(isinstance(machine.get(word), str) for word in ("cpu", "isa")):
         raise FormatError("machine must be an object that names cpu and isa", file=path, key="machine")
+    if not isinstance(found.get("software"), dict):
+        raise FormatError("software must be an object", file=path, key="software")
     rows = found.get("rows")
     if not isinstance(rows, list) or not all(map(_is_row, rows)):
         raise FormatError("rows must be objects with a section, case, contender and threads", file=path, key="rows")

@@ -79,17 +79,22 @@ def check(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--threads: {error}") from None
     if arguments.clock == "cpu" and qlm.get_num_threads() != 1:
         raise UsageError("--clock cpu needs --threads 1: it adds up the time of all threads")
-    for path in filter(None, (arguments.save, arguments.plot)):
-        check_target(path)
-    if arguments.plot is not None:
+    check_targets(arguments.save, arguments.plot)
+
+
+def check_targets(save: Path | None, plot: Path | None) -> None:
+    """OSError: a file cannot be written there.  UsageError: the picture's ending is not one that can be drawn."""
+    for path in filter(None, (save, plot)):
+        _check_target(path)
+    if plot is not None:
         from ..views import import_pyplot
 
         endings = import_pyplot().figure().canvas.get_supported_filetypes()
-        if arguments.plot.suffix.removeprefix(".").lower() not in endings:
-            raise UsageError(f"--plot must end in one of {', '.join(sorted(endings))}, got {arguments.plot}")
+        if plot.suffix.removeprefix(".").lower() not in endings:
+            raise UsageError(f"--plot must end in one of {', '.join(sorted(endings))}, got {plot}")
 
 
-def check_target(path: Path) -> None:
+def _check_target(path: Path) -> None:
     """OSError: no file can be written there."""
     if path.is_dir():
         raise IsADirectoryError(f"{path}: a folder, not a file to write")

@@ -113,6 +113,7 @@ def test_check_tells_what_is_out_of_date(programs, page, monkeypatch, capsys, tm
     [
         ({"machine": 3}, "machine"),
         ({"machine": {"cpu": "x"}}, "machine"),
+        ({"software": None}, "software"),
         ({"rows": {}}, "rows"),
         ({"rows": [{}]}, "rows"),
     ],
@@ -247,6 +248,13 @@ def test_wrong_usage_is_told_before_the_work(programs, monkeypatch, capsys, word
     with pytest.raises(SystemExit, match="2"):
         arguments(programs, monkeypatch, *words)
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_the_work(programs, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SystemExit, match="2"):
+        arguments(programs, monkeypatch, "--plot", "picture")
+    assert "--plot must end in" in capsys.readouterr().err
 
 
 def test_no_case_begins_when_the_minutes_are_over(programs, monkeypatch, capsys):
