@@ -13,7 +13,7 @@ from peers import KINDS
 
 from qlm.bench import results, views
 from qlm.bench.cases import Case, Row
-from qlm.cli.bench import check_targets
+from qlm.cli.bench import check_measuring
 from qlm.cli.options import UsageError
 from qlm.tables import wrapped
 
@@ -52,14 +52,10 @@ def pair(text: str) -> tuple[int, int]:
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments; what can be wrong with them is said before the work."""
     args = parser.parse_args()
-    if not 0 < args.seconds <= 3600:
-        parser.error(f"--seconds must be above 0 and at most 3600, got {args.seconds:g}")
     if max(args.threads) > 1024:
         parser.error(f"--threads must be at most 1024, got {max(args.threads)}")
-    if args.clock == "cpu" and set(args.threads) != {1}:
-        parser.error("--clock cpu needs --threads 1: it adds up the time of all threads")
     try:
-        check_targets(args.save, args.plot)
+        check_measuring(args, max(args.threads))
     except (OSError, UsageError, ImportError) as error:
         parser.error(str(error))
     return args

@@ -6,30 +6,20 @@
 
 #define PARTS(self) ((struct qlm_tensor_object *)(self))
 
+#define EACH_FIELD(X) X(values) X(scale) X(zero_point) X(offset) X(qtype) X(axis) X(group_size)
+
 static int tensor_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    struct qlm_tensor_object *tensor = PARTS(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(tensor->values);
-    Py_VISIT(tensor->scale);
-    Py_VISIT(tensor->zero_point);
-    Py_VISIT(tensor->offset);
-    Py_VISIT(tensor->qtype);
-    Py_VISIT(tensor->axis);
-    Py_VISIT(tensor->group_size);
+#define VISIT_FIELD(name) Py_VISIT(PARTS(self)->name);
+    EACH_FIELD(VISIT_FIELD)
     return 0;
 }
 
 static int tensor_clear(PyObject *self)
 {
-    struct qlm_tensor_object *tensor = PARTS(self);
-    Py_CLEAR(tensor->values);
-    Py_CLEAR(tensor->scale);
-    Py_CLEAR(tensor->zero_point);
-    Py_CLEAR(tensor->offset);
-    Py_CLEAR(tensor->qtype);
-    Py_CLEAR(tensor->axis);
-    Py_CLEAR(tensor->group_size);
+#define CLEAR_FIELD(name) Py_CLEAR(PARTS(self)->name);
+    EACH_FIELD(CLEAR_FIELD)
     return 0;
 }
 
@@ -42,12 +32,9 @@ static void tensor_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-#define FIELD(name) {"_" #name, T_OBJECT_EX, offsetof(struct qlm_tensor_object, name), 0, NULL}
+#define MEMBER_FIELD(name) {"_" #name, T_OBJECT_EX, offsetof(struct qlm_tensor_object, name), 0, NULL},
 
-static PyMemberDef tensor_members[] = {
-    FIELD(values), FIELD(scale), FIELD(zero_point), FIELD(offset),
-    FIELD(qtype),  FIELD(axis),  FIELD(group_size), {NULL, 0, 0, 0, NULL},
-};
+static PyMemberDef tensor_members[] = {EACH_FIELD(MEMBER_FIELD){NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot tensor_slots[] = {
     {Py_tp_doc, "The fields of a QTensor, which alone is derived from this."},

@@ -70,28 +70,30 @@ def check(arguments: argparse.Namespace) -> None:
         for word in ("recipe", "size", "calibration"):
             if getattr(arguments, word):
                 raise UsageError(f"--{word} is of no use without MODEL")
-    if arguments.seconds is not None and not 0 < arguments.seconds <= 3600:
-        raise UsageError(f"--seconds must be above 0 and at most 3600, got {arguments.seconds}")
     if arguments.threads is not None:
         try:
             qlm.set_num_threads(arguments.threads)
         except ValueError as error:
             raise UsageError(f"--threads: {error}") from None
-    if arguments.clock == "cpu" and qlm.get_num_threads() != 1:
+    check_measuring(arguments, qlm.get_num_threads())
+
+
+def check_measuring(arguments: argparse.Namespace, threads: int) -> None:
+    """How long, by which clock and where to, which the programs of benchmarks/ ask for too.
+
+    threads: the most that are measured.  OSError: a file cannot be written there.  UsageError: all else."""
+    if arguments.seconds is not None and not 0 < arguments.seconds <= 3600:
+        raise UsageError(f"--seconds must be above 0 and at most 3600, got {arguments.seconds}")
+    if arguments.clock == "cpu" and threads != 1:
         raise UsageError("--clock cpu needs --threads 1: it adds up the time of all threads")
-    check_targets(arguments.save, arguments.plot)
-
-
-def check_targets(save: Path | None, plot: Path | None) -> None:
-    """OSError: a file cannot be written there.  UsageError: the picture's ending is not one that can be drawn."""
-    for path in filter(None, (save, plot)):
+    for path in filter(None, (arguments.save, arguments.plot)):
         _check_target(path)
-    if plot is not None:
+    if arguments.plot is not None:
         from ..views import import_pyplot
 
         endings = import_pyplot().figure().canvas.get_supported_filetypes()
-        if plot.suffix.removeprefix(".").lower() not in endings:
-            raise UsageError(f"--plot must end in one of {', '.join(sorted(endings))}, got {plot}")
+        if arguments.plot.suffix.removeprefix(".").lower() not in endings:
+            raise UsageError(f"--plot must end in one of {', '.join(sorted(endings))}, got {arguments.plot}")
 
 
 def _check_target(path: Path) -> None:
